@@ -12,7 +12,7 @@ from lingspec.reference.checks import require
 from lingspec.reference.ops.lightning_attention import check_types, state_dtype, work
 from lingspec.reference.rounding import at
 
-__all__ = ["lightning_decode"]
+__all__ = ["lightning_decode", "step"]
 
 
 def lightning_decode(
@@ -62,17 +62,22 @@ def lightning_decode(
     live = slots >= 0
     row = slots[live].long()
     q_b, k_b, v_b = (work(x[live]) for x in (q, k, v))
-
-    decay = at("decay", work(log_decay).exp())[:, None, None]  # (H, 1, 1)
-    outer = at("k", k_b)[..., :, None] * at("v", v_b)[..., None, :]  # (B, H, K, V)
-    S = at("state", decay * state_pool[row] + outer)
-    read = (at("q", q_b)[..., :, None] * at("state_read", S)).sum(dim=-2)  # (B, H, V)
-    o = at("product", read) * scale
+    o, S = step(q_b, k_b, v_b, work(log_decay), scale, state_pool[row])
 
     state_pool[row] = S
     result = torch.zeros_like(v)
     result[live] = o.to(q.dtype)
     return result
+
+
+def step(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, scale: float, S: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One update and one read of memories S (B, H, K, V): o (B, H, V) and the new S."""
+    decay = at("decay", log_decay.exp())[:, None, None]  # (H, 1, 1)
+    S = at("state", decay * S + at("k", k)[..., :, None] * at("v", v)[..., None, :])
+    read = (at("q", q)[..., :, None] * at("state_read", S)).sum(dim=-2)  # (B, H, V)
+    return at("product", read) * scale, S
 
 
 def _check(
