@@ -33,6 +33,7 @@ class Algebra:
 
     causal: str | None = None  # the axis along which no result looks ahead
     stateful: str | None = None  # the axis along which a call may be cut
+    state: tuple[str, str] = ("", "")  # the argument that carries the state in, the result out
     packed: str | None = None  # the axis along which sequences are laid end to end
     independent: tuple[str, ...] = ()  # axes whose members do not see each other
     homogeneous_in: tuple[tuple[str, ...], ...] = ()  # scaling these together scales the results

@@ -14,8 +14,9 @@ so nothing averages out).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,29 @@ class Limits:
     def limit(self) -> Tensor:
         """The limit of each element."""
         return self.bound if self.coherent else torch.minimum(self.bound, self.likely)
+
+    def __getitem__(self, index: Any) -> Limits:
+        """The limits of a part of the tensor."""
+        return self._each(lambda x: x[index])
+
+    def scaled(self, factor: float) -> Limits:
+        """The limits of the tensor times ``factor``."""
+        moved = self._each(lambda x: x * abs(factor))
+        return replace(moved, value=self.value * factor)
+
+    def joined(self, other: Limits) -> Limits:
+        """The value of this, with the room of both: for a sum of two results."""
+        return replace(
+            self, bound=self.bound + other.bound, likely=self.likely + other.likely,
+            deviation=self.deviation + other.deviation, drift=self.drift + other.drift,
+        )  # fmt: skip
+
+    def _each(self, f: Callable[[Tensor], Tensor]) -> Limits:
+        return replace(
+            self, value=f(self.value), bound=f(self.bound), likely=f(self.likely),
+            deviation=f(self.deviation), drift=f(self.drift),
+            parts={p: e.map(f) for p, e in self.parts.items()},
+        )  # fmt: skip
 
     def finite(self) -> bool:
         """Whether the case can be judged at all."""

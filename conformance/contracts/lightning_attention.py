@@ -220,6 +220,7 @@ LIGHTNING_ATTENTION = Contract(
     algebra=Algebra(
         causal="T",
         stateful="T",
+        state=("initial_state", "final_state"),
         packed="T",
         independent=("B", "H"),
         homogeneous_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
