@@ -68,7 +68,7 @@ class Arena:
         if dense:
             whole[: self.used] = 0xFF
         for name, x in tensors.items():
-            view(whole, self.slots[name]).copy_(x)
+            _once(view(whole, self.slots[name])).copy_(_once(x))
 
     def snapshot(self) -> Tensor:
         """A private copy of every byte."""
@@ -117,6 +117,14 @@ class Arena:
     def _bytes(self) -> Tensor:
         assert self.map is not None
         return torch.frombuffer(self.map, dtype=torch.uint8)
+
+
+def _once(x: Tensor) -> Tensor:
+    """``x`` with every expanded axis cut to one member: no element twice."""
+    for axis, stride in enumerate(x.stride()):
+        if stride == 0 and x.shape[axis] > 1:
+            x = x.narrow(axis, 0, 1)
+    return x
 
 
 def view(whole: Tensor, slot: Slot) -> Tensor:

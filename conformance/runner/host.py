@@ -74,7 +74,7 @@ class Server:
         mine, theirs = socket.socketpair()
         command = [
             sys.executable, "-m", "lingspec.conformance.runner.zygote",
-            "--socket", str(theirs.fileno()), "--device", device, "--preload", preload,
+            f"--socket={theirs.fileno()}", f"--device={device}", f"--preload={preload}",
         ]  # fmt: skip
         if reference:
             command.append("--open")
