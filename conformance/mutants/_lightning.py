@@ -72,6 +72,7 @@ class Steps:
     keep: Callable[[Tensor, int], Tensor] = keep
     write: Callable[[Tensor, int], Tensor] = write
     operand: Callable[[Tensor], Tensor] = unchanged  # every factor of a matrix product
+    scores: Callable[[Tensor], Tensor] = unchanged  # of a chunk, decayed
     carry: Callable[[Tensor], Tensor] = unchanged  # the state, from chunk to chunk
 
 
@@ -81,7 +82,7 @@ def one_chunk(
     """Advance (B, H, C, .) by one chunk from the state (B, H, K, V)."""
     C = q.shape[2]
     factor = line.operand
-    scores = (factor(q) @ factor(k).mT) * scale * line.pair(g, C)
+    scores = line.scores((factor(q) @ factor(k).mT) * scale * line.pair(g, C))
     o = factor(scores) @ factor(v)
     o = o + (factor(q) @ factor(S)) * (scale * line.read(g, C)[:, :, None])
     added = factor(k * line.write(g, C)[:, :, None]).mT @ factor(v)

@@ -176,7 +176,7 @@ def reads_tokens_and_heads_in_the_other_order(
 @mutant(
     OP,
     law="permutation",
-    source="A45 https://github.com/ohdearquant/lattice/issues/262",
+    source="A45 https://github.com/ekzhang/jax-js/pull/180",
     looks_like="query head h reads key and value head h // 2, as with grouped heads",
 )
 def pairs_a_query_head_with_the_key_head_of_half_its_number(
@@ -189,7 +189,7 @@ def pairs_a_query_head_with_the_key_head_of_half_its_number(
 @mutant(
     OP,
     law="authority",
-    source="A45 https://github.com/ekzhang/jax-js/pull/180",
+    source="A45 https://github.com/ohdearquant/lattice/issues/262",
     looks_like="the last head of an odd number is never computed",
 )
 def leaves_out_the_last_head_of_an_odd_number(
