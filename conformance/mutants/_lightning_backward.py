@@ -107,12 +107,12 @@ Term = Callable[[Chunk], Tensor]
 class Terms:
     """The lines of the backward pass that can be replaced."""
 
-    q: Term = lambda c: q_within(c) + q_before(c)
-    k: Term = lambda c: k_within(c) + k_after(c)
-    v: Term = lambda c: v_within(c) + v_after(c)
-    S: Term = lambda c: S_within(c) + S_after(c)
-    do: Callable[[Tensor], Tensor] = unchanged  # the gradient of o as it arrives
-    d_state: Callable[[Tensor], Tensor] = unchanged  # the gradient of the final state as it arrives
+    d_q: Term = lambda c: q_within(c) + q_before(c)
+    d_k: Term = lambda c: k_within(c) + k_after(c)
+    d_v: Term = lambda c: v_within(c) + v_after(c)
+    d_start: Term = lambda c: S_within(c) + S_after(c)
+    arriving_do: Callable[[Tensor], Tensor] = unchanged
+    arriving_d_state: Callable[[Tensor], Tensor] = unchanged
 
 
 def chunks_of(x: Tensor, like: Tensor, chunk: int) -> list[Tensor]:
@@ -139,8 +139,8 @@ class TwoPass(torch.autograd.Function):
         """Arriving are the gradients of o and of the final state."""
         q, k, v, S, log_decay = ctx.saved_tensors
         scale, chunk, terms = ctx.fixed
-        g, d_state = log_decay.to(S.dtype), terms.d_state(arriving[1])
-        pieces = (chunks_of(x, S, chunk) for x in (q, k, v, terms.do(arriving[0])))
+        g, d_state = log_decay.to(S.dtype), terms.arriving_d_state(arriving[1])
+        pieces = (chunks_of(x, S, chunk) for x in (q, k, v, terms.arriving_do(arriving[0])))
         chunks = []
         for q_c, k_c, v_c, do_c in zip(*pieces, strict=True):
             chunks.append((q_c, k_c, v_c, do_c, S))
@@ -148,9 +148,9 @@ class TwoPass(torch.autograd.Function):
         gradients: tuple[list[Tensor], ...] = ([], [], [])
         for tensors in reversed(chunks):
             c = Chunk(*tensors, d_state=d_state, g=g, scale=scale)
-            for one, term in zip(gradients, (terms.q, terms.k, terms.v), strict=True):
+            for one, term in zip(gradients, (terms.d_q, terms.d_k, terms.d_v), strict=True):
                 one.insert(0, term(c))
-            d_state = terms.S(c)
+            d_state = terms.d_start(c)
         joined = (
             torch.cat(one, dim=2).transpose(1, 2).to(x.dtype) if one else torch.zeros_like(x)
             for one, x in zip(gradients, (q, k, v), strict=True)

@@ -36,7 +36,7 @@ FLA = "https://github.com/fla-org/flash-linear-attention"
 def forgets_the_decay_in_the_value_gradient_from_later_chunks(
     *call: Any, **options: Any
 ) -> Result:  # fmt: skip
-    return two_pass(*call, **options, v=lambda c: v_within(c) + c.k @ c.d_state)
+    return two_pass(*call, **options, d_v=lambda c: v_within(c) + c.k @ c.d_state)
 
 
 @mutant(
@@ -47,7 +47,7 @@ def forgets_the_decay_in_the_value_gradient_from_later_chunks(
     looks_like="the gradient that arrives at the final state is dropped",
 )
 def drops_the_gradient_of_the_final_state(*call: Any, **options: Any) -> Result:
-    return two_pass(*call, **options, d_state=torch.zeros_like)
+    return two_pass(*call, **options, arriving_d_state=torch.zeros_like)
 
 
 @mutant(
@@ -62,7 +62,7 @@ def reads_the_gradient_of_the_final_state_as_values_by_keys(*call: Any, **option
         N, H, K, V = d_state.shape
         return d_state.reshape(N, H, V, K).mT
 
-    return two_pass(*call, **options, d_state=misread)
+    return two_pass(*call, **options, arriving_d_state=misread)
 
 
 @mutant(
@@ -77,7 +77,7 @@ def keeps_the_gradient_of_the_state_in_bfloat16(*call: Any, **options: Any) -> R
     def rounded(c: Chunk) -> Tensor:
         return (S_within(c) + S_after(c)).to(torch.bfloat16).to(c.d_state.dtype)
 
-    return two_pass(*call, **options, chunk=16, S=rounded)
+    return two_pass(*call, **options, chunk=16, d_start=rounded)
 
 
 @mutant(
@@ -94,8 +94,8 @@ def sums_over_the_first_block_of_value_columns_only(*call: Any, **options: Any) 
 
     return two_pass(
         *call, **options,
-        q=lambda c: q_within(first_block(c)) + q_before(first_block(c)),
-        k=lambda c: k_within(first_block(c)) + k_after(first_block(c)),
+        d_q=lambda c: q_within(first_block(c)) + q_before(first_block(c)),
+        d_k=lambda c: k_within(first_block(c)) + k_after(first_block(c)),
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def addresses_the_gradient_of_the_output_as_if_contiguous(*call: Any, **options:
     def misread(do: Tensor) -> Tensor:
         return gather(do, do.shape, contiguous_strides(do.shape))
 
-    return two_pass(*call, **options, do=misread)
+    return two_pass(*call, **options, arriving_do=misread)
 
 
 @mutant(
@@ -121,7 +121,7 @@ def addresses_the_gradient_of_the_output_as_if_contiguous(*call: Any, **options:
     looks_like="the gradient of q through the state from before the chunk is missing",
 )
 def forgets_older_chunks_in_the_query_gradient(*call: Any, **options: Any) -> Result:
-    return two_pass(*call, **options, q=q_within)
+    return two_pass(*call, **options, d_q=q_within)
 
 
 @mutant(
@@ -132,7 +132,7 @@ def forgets_older_chunks_in_the_query_gradient(*call: Any, **options: Any) -> Re
     looks_like="gradients stop at the borders of chunks, as in truncated backpropagation",
 )
 def stops_the_gradient_at_the_borders_of_chunks(*call: Any, **options: Any) -> Result:
-    return two_pass(*call, **options, S=lambda c: torch.zeros_like(c.d_state))
+    return two_pass(*call, **options, d_start=lambda c: torch.zeros_like(c.d_state))
 
 
 @mutant(
@@ -158,7 +158,7 @@ def gives_the_initial_state_no_gradient(
     looks_like="what of the state's gradient passes the chunk unread is lost",
 )
 def does_not_pass_the_gradient_of_the_state_through(*call: Any, **options: Any) -> Result:
-    return two_pass(*call, **options, S=S_within)
+    return two_pass(*call, **options, d_start=S_within)
 
 
 @mutant(
@@ -172,7 +172,7 @@ def forgets_the_scale_in_the_key_gradient(*call: Any, **options: Any) -> Result:
     def unscaled(c: Chunk) -> Tensor:
         return k_within(replace(c, scale=1.0)) + k_after(c)
 
-    return two_pass(*call, **options, k=unscaled)
+    return two_pass(*call, **options, d_k=unscaled)
 
 
 @mutant(
@@ -187,7 +187,7 @@ def hides_a_token_from_itself_in_the_backward_pass(*call: Any, **options: Any) -
         own = (c.q * c.k).sum(-1, keepdim=True) * c.scale * c.do
         return v_within(c) - own + v_after(c)
 
-    return two_pass(*call, **options, v=without_itself)
+    return two_pass(*call, **options, d_v=without_itself)
 
 
 @mutant(
@@ -201,7 +201,7 @@ def decays_the_gradient_over_a_partial_chunk_as_if_full(*call: Any, **options: A
     def as_if_full(c: Chunk) -> Tensor:
         return S_within(c) + keep(c.g, CHUNK)[:, None, None] * c.d_state
 
-    return two_pass(*call, **options, S=as_if_full)
+    return two_pass(*call, **options, d_start=as_if_full)
 
 
 @mutant(
@@ -215,4 +215,4 @@ def shares_the_gradient_of_the_state_among_the_batch(*call: Any, **options: Any)
     def shared(c: Chunk) -> Tensor:
         return (S_within(c) + S_after(c)).mean(0, keepdim=True).expand_as(c.d_state)
 
-    return two_pass(*call, **options, S=shared)
+    return two_pass(*call, **options, d_start=shared)
