@@ -78,16 +78,19 @@ def _along_time(family: str, x: Tensor, g: torch.Generator, salt: int) -> Tensor
     return x
 
 
-def decays(family: str, heads: int, g: torch.Generator) -> Tensor:
-    """log_decay (H,) float64, exactly representable in float32."""
+def decays(
+    family: str, heads: int, g: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """log_decay (H,) float64, exactly representable in float32; ``dtype`` is the inputs'."""
     if family == "slopes":
         made = _model_slopes(heads, g)
     elif family == "mixture":
         kinds = torch.randint(0, 5, (heads,), generator=g).tolist()
         names = ("none", "slow", "mild", "strong", "reset")
         made = torch.cat([decays(names[k], 1, g) for k in kinds]) if kinds else torch.zeros(0)
-    elif family == "exactly":  # 1, or a factor that is 0 in every format
-        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, -200.0)
+    elif family == "exactly":  # a factor of 1, or one that is 0 in the format of the inputs
+        gone = -1000.0 if dtype == torch.float64 else -200.0
+        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, gone)
     else:
         low, high = {
             "none": (0.0, 0.0), "slow": (-1e-3, -1e-5), "mild": (-0.2, -1e-3),

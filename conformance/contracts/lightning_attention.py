@@ -48,7 +48,7 @@ def make(case: Case) -> Call:
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
         x = values.tokens(family, (B, T, H, D), g, salt=salt) * (1.0 if exact else tame)
         tensors[name] = values.laid_out(x.to(dtype), layout)
-    tensors["log_decay"] = values.decays(case.traits["decay"], H, g).to(wide)
+    tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     N = len(lengths) if lengths is not None else B
     if "state" in case.flags:
         kind = "integers" if exact else "normal"
@@ -208,7 +208,7 @@ LIGHTNING_ATTENTION = Contract(
         TensorSpec("v", "BTHV", "input"),
         TensorSpec("log_decay", "H", "state"),
         TensorSpec("initial_state", "NHKV", "state", optional=True),
-        TensorSpec("cu_seqlens", "N", "index", optional=True),
+        TensorSpec("cu_seqlens", "", "index", optional=True),
     ),
     params={"scale": "a number"},
     outputs=(TensorSpec("o", "BTHV", "input"), TensorSpec("final_state", "NHKV", "state")),

@@ -34,7 +34,7 @@ def make(case: Case) -> Call:
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
         x = tame * values.tokens(family, (B, H, D), g, salt=salt)
         tensors[name] = values.laid_out(x.to(dtype), case.traits["layout"])
-    tensors["log_decay"] = values.decays(case.traits["decay"], H, g).to(wide)
+    tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     kind = "integers" if exact else "normal"
     pool = values.tokens(kind, (P, H, K, V), g, salt=3).to(wide)
     tensors["state_pool"] = values.laid_out(pool, case.traits["layout"])

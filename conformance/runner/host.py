@@ -132,9 +132,10 @@ class Host:
 
     def __init__(
         self, server: Server, target: str, op: str | None, *, precision: str | None = None,
-        timeout: float = 60.0,
+        backward: bool = False, timeout: float = 60.0,
     ) -> None:  # fmt: skip
         self.server, self.target, self.op, self.precision = server, target, op, precision
+        self.backward = backward
         self.timeout = timeout
         self.arena = Arena()
         self.sock: socket.socket | None = None
@@ -204,7 +205,7 @@ class Host:
         if self.arena.fd >= 0:
             self._share()
         reply = self._ask(
-            {"do": "load", "target": self.target, "op": self.op, "precision": self.precision}
+            {"do": "load", "target": self.target, "op": self.op, "backward": self.backward}
         )
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused(reply["status"], reply["error"])

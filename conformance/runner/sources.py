@@ -47,9 +47,19 @@ def _file(name: str) -> dict[str, str]:
 
 
 def locate(module: str) -> Path | None:
-    """The file of ``module``, without importing it where that can be avoided."""
+    """The file of ``module``, found without importing what belongs to the candidate."""
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
+        own = importlib.util.find_spec(module if top == "lingspec" else top)
     except (ImportError, ValueError):
         return None
-    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+    if own is None:
+        return None
+    if top == "lingspec" or not rest:
+        return Path(own.origin) if own.origin and Path(own.origin).is_file() else None
+    for root in own.submodule_search_locations or ():
+        base = Path(root).joinpath(*rest)
+        for found in (base.with_suffix(".py"), base / "__init__.py", *base.parent.glob(f"{base.name}.*so")):
+            if found.is_file():
+                return found
+    return None
