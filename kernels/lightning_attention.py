@@ -27,7 +27,8 @@ def _operand(x, dtype: tl.constexpr):
     # A float32 tile as the factor of a product: rounded once to what the profile of dtype allows.
     if dtype == tl.float16:
         return _round_to_tf32(x)
-    return x.to(dtype)
+    else:  # noqa: RET505 - Triton compiles what follows a return, unless it is an else
+        return x.to(dtype)
 
 
 @triton.jit
@@ -35,16 +36,32 @@ def _partner(x, dtype: tl.constexpr):
     # An input tile as the other factor: the same bits, in the type that `_operand` returns.
     if dtype == tl.float16:
         return x.to(tl.float32)
-    return x
+    else:  # noqa: RET505 - as above
+        return x
+
+
+@triton.jit
+def _product(a, b, dtype: tl.constexpr, SLICE: tl.constexpr):
+    # a b, accumulated in float32. An ieee product holds its whole contraction in registers, so
+    # that a long one is cut in slices, whose sums are added.
+    M: tl.constexpr = a.shape[0]
+    L: tl.constexpr = a.shape[1]
+    N: tl.constexpr = b.shape[1]
+    if dtype == tl.float32 and L > SLICE:
+        a = tl.permute(tl.reshape(a, (M, L // SLICE, SLICE)), (1, 0, 2))
+        b = tl.reshape(b, (L // SLICE, SLICE, N))
+        return tl.sum(tl.dot(a, b, input_precision="ieee"), axis=0)
+    else:  # noqa: RET505 - as above
+        return tl.dot(a, b, input_precision="tf32" if dtype == tl.float16 else "ieee")
 
 
 @triton.jit(do_not_specialize=["T", "H"])
 def _scan(
     q_ptr, k_ptr, v_ptr, o_ptr, log_decay_ptr, initial_ptr, final_ptr, cu_seqlens_ptr,
-    read_scale, write_scale, T, H, K, V,
+    read_scale, write_scale, T, H, K: tl.constexpr, V: tl.constexpr,
     q_B, q_T, q_H, q_K, k_B, k_T, k_H, k_K, v_B, v_T, v_H, v_V, o_B, o_T, o_H, o_V,
     initial_N, initial_H, initial_K, initial_V, final_N, final_H, final_K, final_V,
-    C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, dtype: tl.constexpr,
+    C: tl.constexpr, SLICE: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, dtype: tl.constexpr,
     REVERSED: tl.constexpr, PACKED: tl.constexpr,
     HAS_INITIAL: tl.constexpr, HAS_FINAL: tl.constexpr,
 ):  # fmt: skip
@@ -91,6 +108,8 @@ def _scan(
     k_ptr += b * k_B + first * k_T + h * k_H
     v_ptr += b * v_B + first * v_T + h * v_H
     o_ptr += b * o_B + first * o_T + h * o_H
+    if REVERSED:
+        q_T, k_T, v_T, o_T = -q_T, -k_T, -v_T, -o_T
 
     X_inside = (key[:, None] < K) & (column[None, :] < V)
     X = tl.zeros((BLOCK_K, BLOCK_V), tl.float32)
@@ -102,7 +121,7 @@ def _scan(
     log2_decay = tl.maximum(log_decay * LOG2E, LOG2_ZERO)
     chunks = tl.cdiv(length, C)
     whole, whole_rest = decay_pair(log_decay, C)
-    part, part_rest = decay_pair(log_decay, length - (chunks - 1) * C)
+    part, _ = decay_pair(log_decay, length - (chunks - 1) * C)
     ahead = r[:, None] - r[None, :]
     weight = tl.exp2(log2_decay * tl.maximum(ahead, 0)) * (read_scale * write_scale)
     weight = tl.where(ahead >= 0, weight, 0.0)
@@ -111,12 +130,9 @@ def _scan(
     until = -r if REVERSED else -1 - r
     row_weight = tl.exp2(log2_decay * since) * read_scale
 
-    PRECISION: tl.constexpr = "tf32" if dtype == tl.float16 else "ieee"
     for c in range(chunks):
         left = tl.minimum(length - c * C, C)
         token = (c * C + r).to(tl.int64)[:, None]
-        if REVERSED:
-            token = -token
         live = r[:, None] < left
         k_inside = live & (key[None, :] < K)
         v_inside = live & (column[None, :] < V)
@@ -124,18 +140,18 @@ def _scan(
         k = tl.load(k_ptr + token * k_T + key[None, :] * k_K, mask=k_inside, other=0.0)
         v = tl.load(v_ptr + token * v_T + column[None, :] * v_V, mask=v_inside, other=0.0)
 
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # (C, C)
+        scores = _product(q, tl.trans(k), dtype, SLICE)  # (C, C)
         scores = tl.where(weight != 0, scores * weight, 0.0)
-        o = tl.dot(_partner(q, dtype), _operand(X, dtype), input_precision=PRECISION)
+        o = _product(_partner(q, dtype), _operand(X, dtype), dtype, SLICE)
         o = o * row_weight[:, None]
-        o += tl.dot(_operand(scores, dtype), _partner(v, dtype), input_precision=PRECISION)
+        o += _product(_operand(scores, dtype), _partner(v, dtype), dtype, SLICE)
         tl.store(o_ptr + token * o_T + column[None, :] * o_V, o.to(dtype), mask=v_inside)
 
         v_weight = tl.exp2(log2_decay * tl.maximum(left + until, 0)) * write_scale
         v_decayed = _operand(v.to(tl.float32) * v_weight[:, None], dtype)
-        added = tl.dot(tl.trans(_partner(k, dtype)), v_decayed, input_precision=PRECISION)
+        added = _product(tl.trans(_partner(k, dtype)), v_decayed, dtype, SLICE)
         full = left == C
-        X = X * tl.where(full, whole, part) + (X * tl.where(full, whole_rest, part_rest) + added)
+        X = X * tl.where(full, whole, part) + (X * tl.where(full, whole_rest, 0.0) + added)
 
     if HAS_FINAL:
         tile = key[:, None] * final_K + column[None, :] * final_V
@@ -154,10 +170,11 @@ def launch_options(K: int, V: int, dtype: torch.dtype) -> dict[str, int]:
     if dtype == torch.float32:
         block_v, chunk, warps, stages = 32, 32, 4, 1
     else:
-        block_v, chunk, warps, stages = 64, 64, 4, 2
+        block_v, chunk, warps, stages = 64, 64, 8, 3
     block_v = min(block_v, max(16, triton.next_power_of_2(V)))
     return {
         "C": chunk,
+        "SLICE": 16,
         "BLOCK_K": block_k,
         "BLOCK_V": block_v,
         "num_warps": warps,
