@@ -1,1 +1,38 @@
+"""One law a file: a property of every right implementation, generic over contracts."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lingspec.conformance.contract import Contract
+    from lingspec.conformance.session import Session
+
+__all__ = ["LAWS", "Law", "law"]
+
+NAMES = (
+    "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
+    "determinism", "untouched", "strides", "exact", "gradients", "sharding",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law, by the name of its file."""
+
+    name: str
+    sentence: str
+    declared: Callable[[Contract], bool]
+    check: Callable[[Session], None]
+
+
+def law(name: str) -> Law:
+    """The law in the file ``name``."""
+    module = import_module(f"lingspec.conformance.laws.{name}")
+    return Law(name, module.SENTENCE, module.declared, module.check)
+
+
+LAWS = NAMES

@@ -1,0 +1,1 @@
+"""Where every limit comes from: declared roundings, carried through the lines of the reference."""

@@ -1,0 +1,153 @@
+"""From possible errors to limits: the never-exceed bound and the high-probability limit.
+
+For an output y stored with unit roundoff u_out, with bound, spread and drift summed over the
+rounding points:
+
+    D = u_out |y| + (1 + u_out) bound              never exceeded
+    L = u_out |y| + |drift| + lambda sqrt(spread)  exceeded with probability delta by independent
+                                                   roundings (Hoeffding), lambda = sqrt(2 ln(2 N / delta))
+
+The limit is the smaller one, or D alone where equal inputs repeat (their roundings are equal too,
+so nothing averages out).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.accuracy.formats import Format
+from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.accuracy.running import Errors, Running, running
+
+__all__ = ["DELTA", "Limits", "limits"]
+
+DELTA = 1e-6  # probability that any element of a right tensor leaves L
+# Products of two relative errors, which the first-order analysis leaves out, are below this
+# share of it: at most six roundings of 2^-8 meet in one term.
+SECOND_ORDER = 0.03
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one output must be, and how far from it is too far. All float64, one shape."""
+
+    name: str
+    value: Tensor
+    bound: Tensor  # D
+    likely: Tensor  # L
+    deviation: Tensor  # s: the standard deviation of independent, even roundings
+    drift: Tensor  # |drift| over deviation-free errors
+    parts: dict[str, Errors]  # by rounding point
+    output: Format
+    coherent: bool
+
+    @property
+    def limit(self) -> Tensor:
+        """The limit of each element."""
+        return self.bound if self.coherent else torch.minimum(self.bound, self.likely)
+
+    def __getitem__(self, index: Any) -> Limits:
+        """The limits of a part of the tensor."""
+        return self._each(lambda x: x[index])
+
+    def scaled(self, factor: float) -> Limits:
+        """The limits of the tensor times ``factor``."""
+        moved = self._each(lambda x: x * abs(factor))
+        return replace(moved, value=self.value * factor)
+
+    def joined(self, other: Limits) -> Limits:
+        """The value of this, with the room of both: for a sum of two results."""
+        return replace(
+            self, bound=self.bound + other.bound, likely=self.likely + other.likely,
+            deviation=self.deviation + other.deviation, drift=self.drift + other.drift,
+        )  # fmt: skip
+
+    def _each(self, f: Callable[[Tensor], Tensor]) -> Limits:
+        return replace(
+            self, value=f(self.value), bound=f(self.bound), likely=f(self.likely),
+            deviation=f(self.deviation), drift=f(self.drift),
+            parts={p: e.map(f) for p, e in self.parts.items()},
+        )  # fmt: skip
+
+    def finite(self) -> bool:
+        """Whether the case can be judged at all."""
+        return bool(self.limit.isfinite().all() and self.value.isfinite().all())
+
+    def share(self, point: str, at: tuple[int, ...]) -> float:
+        """The part of ``point`` in the limit of one element, as an absolute error."""
+        if point == "output":
+            return self.output.u * abs(float(self.value[at]))
+        e = self.parts[point]
+        return float(e.bound[at]) if self.coherent else self._lam() * math.sqrt(float(e.spread[at]))
+
+    def origin(self, at: tuple[int, ...]) -> str:
+        """Where the limit of one element comes from, largest part first, in words."""
+        shares = {point: self.share(point, at) for point in ("output", *self.parts)}
+        total = sum(shares.values()) or 1.0
+        order = sorted(shares, key=lambda p: -shares[p])
+        return ", ".join(f"{p} {shares[p] / total:.0%}" for p in order if shares[p] >= 0.01 * total)
+
+    def _lam(self) -> float:
+        return _lambda(self.value.numel())
+
+
+def _lambda(elements: int) -> float:
+    return math.sqrt(2 * math.log(2 * max(elements, 1) / DELTA))
+
+
+def limits(
+    name: str,
+    formulations: Iterable[Running | Tensor],
+    profile: Profile,
+    output: Format,
+    *,
+    coherent: bool,
+) -> Limits:
+    """Join what several formulations of one output say: the larger error at every point.
+
+    An implementation may sum in the order of any of them, or mix them.
+    """
+    forms = [running(f, profile) for f in formulations]
+    first = forms[0]
+    parts: dict[str, Errors] = {}
+    for form in forms:
+        for point, e in form.errors.items():
+            now = e.map(lambda x: x.expand(first.shape))
+            parts[point] = _larger(parts[point], now) if point in parts else now
+    zero = first.value.new_zeros(first.shape)
+    bound = sum((e.bound for e in parts.values()), zero)
+    spread = sum((e.spread for e in parts.values()), zero)
+    drift = sum((e.drift.abs() for e in parts.values() if e.drift is not None), zero)
+    own = 2.0 if profile.arithmetic.u < 2.0**-50 else 1.0  # the authority errs as much as a float64 candidate
+    bound, spread, drift = own * bound, own**2 * spread, own * drift
+
+    y = first.value.abs()
+    stored = output.u * y + output.tiny
+    room = 1 + SECOND_ORDER
+    return Limits(
+        name=name,
+        value=first.value,
+        bound=stored + (room + output.u) * bound,
+        likely=stored + room * (drift + _lambda(y.numel()) * spread.sqrt()),
+        deviation=((stored.square() + spread) / 3).sqrt(),
+        drift=drift,
+        parts=parts,
+        output=output,
+        coherent=coherent,
+    )
+
+
+def _larger(a: Errors, b: Errors) -> Errors:
+    if a.drift is None or b.drift is None:
+        drift = a.drift if b.drift is None else b.drift
+    else:
+        drift = torch.where(a.drift.abs() >= b.drift.abs(), a.drift, b.drift)
+    return Errors(torch.maximum(a.bound, b.bound), torch.maximum(a.spread, b.spread), drift)
+
+

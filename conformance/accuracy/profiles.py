@@ -1,0 +1,84 @@
+"""Precision profiles: the closed list of what a candidate may declare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lingspec.conformance.accuracy.formats import BF16, FP16, FP32, FP64, TF32, Format
+
+__all__ = ["DEFAULTS", "MODIFIERS", "NAMES", "Profile", "UnknownProfileError", "profile"]
+
+OPERANDS = ("q", "k", "v", "do", "scores", "state_read")
+
+
+class UnknownProfileError(ValueError):
+    """A precision profile that is not in the list."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A list of permitted roundings.
+
+    ``arithmetic`` is the format that sums and products are accumulated in, ``points`` the named
+    points of the reference where an implementation may round, with the format of each.
+    ``function_error`` is the relative error of exp and its like: 2^-22 covers the approximate
+    units of GPUs.
+    """
+
+    name: str
+    arithmetic: Format
+    points: Mapping[str, Format] = field(default_factory=dict)
+    function_error: float = 2.0**-22
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        where = ", ".join(f"{point} {form.name}" for point, form in self.points.items())
+        rounded = f"; may round once each: {where}" if where else ""
+        return f"{self.arithmetic.name} arithmetic in any order{rounded}; one output rounding"
+
+
+_BASE = {
+    "fp64": Profile("fp64", FP64, function_error=2.0**-50),
+    "fp32": Profile("fp32", FP32),
+    "tf32": Profile("tf32", FP32, dict.fromkeys(OPERANDS, TF32)),
+    "bf16-tc": Profile("bf16-tc", FP32, dict.fromkeys(OPERANDS, BF16)),
+    "fp16-tc": Profile("fp16-tc", FP32, dict.fromkeys(OPERANDS, FP16)),
+    # Every tensor that a plain bf16 program would store: operands, products, the carried state.
+    "bf16-eager": Profile(
+        "bf16-eager", FP32, dict.fromkeys((*OPERANDS, "decay", "product", "state"), BF16)
+    ),
+    "fp16-eager": Profile(
+        "fp16-eager", FP32, dict.fromkeys((*OPERANDS, "decay", "product", "state"), FP16)
+    ),
+}
+MODIFIERS = {
+    "state=bf16": ("state", BF16),
+    "state=fp16": ("state", FP16),
+    "scores=bf16": ("scores", BF16),
+    "decay=bf16": ("decay", BF16),
+}
+NAMES = tuple(_BASE)
+# The strictest profile that is usual for inputs of a dtype.
+DEFAULTS = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16-tc", "float16": "fp16-tc"}
+
+
+def profile(name: str) -> Profile:
+    """The profile called ``name``: one of `NAMES`, then any of `MODIFIERS` after ``+``.
+
+    Raises:
+        UnknownProfileError: there is none of that name.
+    """
+    base, *modifiers = name.split("+")
+    if base not in _BASE:
+        raise UnknownProfileError(
+            f"no precision profile {base!r}; there are {', '.join(NAMES)}, "
+            f"each with +{', +'.join(MODIFIERS)}"
+        )
+    points = dict(_BASE[base].points)
+    for modifier in modifiers:
+        if modifier not in MODIFIERS:
+            raise UnknownProfileError(f"no modifier +{modifier}; there are +{', +'.join(MODIFIERS)}")
+        point, form = MODIFIERS[modifier]
+        points[point] = form
+    return Profile(name, _BASE[base].arithmetic, points, _BASE[base].function_error)

@@ -1,0 +1,25 @@
+"""The reference itself as a candidate: what the suite must accept first of all."""
+
+from lingspec.conformance.adapter import implements
+from lingspec.reference import lightning_attention as _attention
+from lingspec.reference import lightning_decode as _decode
+from lingspec.reference import lightning_log_decay as _log_decay
+
+PROFILE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
+
+
+@implements("lightning_attention", profile=PROFILE, backward=True)
+def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):  # type: ignore[no-untyped-def]
+    return _attention(
+        q, k, v, log_decay, scale=scale, initial_state=initial_state, cu_seqlens=cu_seqlens
+    )
+
+
+@implements("lightning_decode", profile=PROFILE)
+def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: ignore[no-untyped-def]
+    return _decode(q, k, v, log_decay, state_pool, slots, scale=scale)
+
+
+@implements("lightning_log_decay", profile="fp32")
+def lightning_log_decay(heads, layer, layers, *, origin=1):  # type: ignore[no-untyped-def]
+    return _log_decay(heads, layer, layers, origin=origin)

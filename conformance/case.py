@@ -1,0 +1,132 @@
+"""A case: one concrete input, as a few words that anybody can turn into it again.
+
+    lightning_attention:handover.bf16.B1.T65.H4.K16.V24.state.slopes.normal.dense.cut33.9f3c
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["DTYPES", "Call", "Case", "CaseError"]
+
+DTYPES = {
+    "f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16,
+}  # fmt: skip
+_AXIS = re.compile(r"([A-Z])(\d+)")
+_LENGTHS = re.compile(r"n(\d+(?:-\d+)*)")
+_CUT = re.compile(r"cut(\d+)")
+
+
+class CaseError(ValueError):
+    """A string that is not a case."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a call is made of; `Contract.make` turns it into tensors.
+
+    ``traits`` names one choice of each kind that the contract offers (value family, decays,
+    layout), ``flags`` what is present (an initial state, gradients). ``cut`` is where laws cut.
+    """
+
+    op: str
+    dtype: str  # a key of DTYPES
+    axes: Mapping[str, int]
+    traits: Mapping[str, str] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+    lengths: tuple[int, ...] | None = None  # packed sequences
+    cut: int = 0
+    seed: int = 0
+    law: str | None = None
+
+    def __str__(self) -> str:
+        words = [self.law] if self.law else []
+        words.append(self.dtype)
+        words += [f"{axis}{n}" for axis, n in self.axes.items()]
+        if self.lengths is not None:
+            words.append("n" + "-".join(map(str, self.lengths)))
+        words += [*sorted(self.flags), *self.traits.values()]
+        if self.cut:
+            words.append(f"cut{self.cut}")
+        return f"{self.op}:{'.'.join(words)}.{self.seed:x}"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of the float inputs."""
+        return DTYPES[self.dtype]
+
+    def with_(self, **changes: Any) -> Case:
+        """This case with some fields changed."""
+        return replace(self, **changes)
+
+    def described(self) -> dict[str, Any]:
+        """What an adapter's `supports` is shown."""
+        axes = dict(self.axes)
+        axes.setdefault("N", len(self.lengths) if self.lengths is not None else axes.get("B", 1))
+        return {
+            **axes, "op": self.op, "dtype": str(self.torch_dtype).removeprefix("torch."),
+            "packed": self.lengths is not None, "has_state": "state" in self.flags,
+            "grad": self.law == "gradients", **dict(self.traits),
+        }  # fmt: skip
+
+    @classmethod
+    def parse(
+        cls, text: str, vocabulary: Mapping[str, tuple[str, ...]], flags: tuple[str, ...],
+        laws: tuple[str, ...],
+    ) -> Case:  # fmt: skip
+        """The case that ``text`` names; the contract's words are needed to read it.
+
+        Raises:
+            CaseError: a word is unknown, or one is missing.
+        """
+        op, _, rest = text.partition(":")
+        *words, seed = rest.split(".")
+        kinds = {word: kind for kind, members in vocabulary.items() for word in members}
+        made: dict[str, Any] = {"axes": {}, "traits": {}, "flags": set()}
+        for word in words:
+            if word in DTYPES:
+                made["dtype"] = word
+            elif word in laws:
+                made["law"] = word
+            elif word in flags:
+                made["flags"].add(word)
+            elif word in kinds:
+                made["traits"][kinds[word]] = word
+            elif match := _AXIS.fullmatch(word):
+                made["axes"][match[1]] = int(match[2])
+            elif match := _LENGTHS.fullmatch(word):
+                made["lengths"] = tuple(map(int, match[1].split("-")))
+            elif match := _CUT.fullmatch(word):
+                made["cut"] = int(match[1])
+            else:
+                raise CaseError(f"case {text!r} has word {word!r}, which {op} does not know")
+        missing = [k for k in vocabulary if k not in made["traits"]]
+        if "dtype" not in made or missing:
+            raise CaseError(f"case {text!r} lacks {', '.join(missing) or 'a dtype'}")
+        try:
+            made["seed"] = int(seed, 16)
+        except ValueError:
+            raise CaseError(f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal") from None
+        made["flags"] = frozenset(made["flags"])
+        return cls(op=op, **made)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call of an op: tensors by name, in order, and numbers."""
+
+    op: str
+    tensors: dict[str, Tensor]
+    params: dict[str, Any]
+    coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
+    cotangents: dict[str, Tensor] = field(default_factory=dict)
+
+    def with_tensors(self, **changes: Tensor) -> Call:
+        """This call with some tensors replaced."""
+        return replace(self, tensors={**self.tensors, **changes})

@@ -1,0 +1,84 @@
+"""What an op promises, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lingspec.conformance.case import Call, Case
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from lingspec.conformance.accuracy.limits import Limits
+    from lingspec.conformance.accuracy.profiles import Profile
+
+__all__ = ["Algebra", "Contract", "TensorSpec"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a signature: its axes, and whose dtype it has."""
+
+    name: str
+    axes: str  # letters, as in the specification
+    dtype: str  # "input", "state" (float32, float64 for float64), "index"
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Algebra:
+    """The properties that the op has, each of which a law checks. Axes are letters."""
+
+    causal: str | None = None  # the axis along which no result looks ahead
+    stateful: str | None = None  # the axis along which a call may be cut
+    state: tuple[str, str] = ("", "")  # the argument that carries the state in, the result out
+    packed: str | None = None  # the axis along which sequences are laid end to end
+    independent: tuple[str, ...] = ()  # axes whose members do not see each other
+    homogeneous_in: tuple[tuple[str, ...], ...] = ()  # scaling these together scales the results
+    linear_in: tuple[tuple[str, ...], ...] = ()  # adding in these adds the results
+    differentiable_in: tuple[str, ...] = ()
+    shardable: str | None = None  # the axis of which a shard computes its slice
+    exact: bool = False  # small integers and powers of two come out exactly
+    bits: bool = False  # the bits of the result are the specification
+
+
+@dataclass(frozen=True)
+class Contract:
+    """An op under contract.
+
+    ``make`` turns a case into a call; ``authority`` computes, for a call and a profile, every
+    output in float64 with its limits; ``variants`` computes it as emulated honest implementations
+    would; ``strategy`` gives the Hypothesis strategy of the cases of a law at a cost class.
+    """
+
+    op: str
+    summary: str
+    signature: str
+    inputs: tuple[TensorSpec, ...]
+    params: Mapping[str, str]
+    outputs: tuple[TensorSpec, ...]
+    positional: tuple[str, ...]
+    mutable: frozenset[str]
+    axes: Mapping[str, tuple[int, int]]
+    traits: Mapping[str, tuple[str, ...]]
+    flags: tuple[str, ...]
+    algebra: Algebra
+    profiles: Mapping[str, tuple[str, ...]]  # by dtype
+    silent_on: tuple[str, ...]
+    make: Callable[[Case], Call]
+    authority: Callable[[Call, Profile], dict[str, Limits]]
+    gradients: Callable[[Call, Profile], dict[str, Limits]] | None
+    variants: Callable[[Call, Profile], list[dict[str, Any]]]
+    strategy: Callable[[str, str, str], SearchStrategy[Case]]
+    laws: tuple[str, ...]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of what a call returns."""
+        return tuple(o.name for o in self.outputs)
+
+    def parse(self, text: str) -> Case:
+        """The case that ``text`` names."""
+        return Case.parse(text, self.traits, self.flags, self.laws)

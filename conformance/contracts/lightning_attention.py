@@ -1,0 +1,248 @@
+"""The contract of lightning_attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lingspec.conformance import values
+from lingspec.conformance.accuracy.formats import of_dtype
+from lingspec.conformance.accuracy.limits import Limits, limits
+from lingspec.conformance.accuracy.profiles import NAMES, Profile
+from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.variants import casting
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contract import Algebra, Contract, TensorSpec
+from lingspec.reference import lightning_attention, rounding
+from lingspec.reference.formulations.lightning_attention import (
+    lightning_attention_backward,
+    lightning_attention_backward_closed,
+    lightning_attention_chunked,
+    lightning_attention_closed,
+)
+
+__all__ = ["LIGHTNING_ATTENTION"]
+
+GRADIENTS = ("dq", "dk", "dv", "dinitial_state")
+CLOSED_UP_TO = 2048  # tokens for which the O(T^2) form is affordable; beyond, chunks of it
+
+
+def make(case: Case) -> Call:
+    """The tensors of ``case``."""
+    a, family = case.axes, case.traits["values"]
+    lengths = case.lengths
+    B, T = (1, sum(lengths)) if lengths is not None else (a["B"], a["T"])
+    H, K, V = a["H"], a["K"], a["V"]
+    g = values.rng(case.seed)
+    exact = case.law == "exact"
+    dtype = case.torch_dtype
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    tame = 0.25 if dtype == torch.float16 else 1.0  # products stay below 65504
+    layout = case.traits["layout"]
+
+    tensors: dict[str, Tensor] = {}
+    for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
+        x = values.tokens(family, (B, T, H, D), g, salt=salt) * (1.0 if exact else tame)
+        tensors[name] = values.laid_out(x.to(dtype), layout)
+    tensors["log_decay"] = values.decays(case.traits["decay"], H, g).to(wide)
+    N = len(lengths) if lengths is not None else B
+    if "state" in case.flags:
+        kind = "integers" if exact else "normal"
+        S = values.tokens(kind, (N, H, K, V), g, salt=3)
+        tensors["initial_state"] = S.to(wide)
+    if lengths is not None:
+        ends = torch.tensor([sum(lengths[:n]) for n in range(N + 1)])
+        tensors["cu_seqlens"] = ends.to(torch.int32 if case.seed % 2 else torch.int64)
+    scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
+    return Call(
+        case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT,
+        cotangents=_cotangents(case, (B, T, H, K, V, N), wide) if case.law == "gradients" else {},
+    )  # fmt: skip
+
+
+def _cotangents(case: Case, sizes: tuple[int, ...], wide: torch.dtype) -> dict[str, Tensor]:
+    B, T, H, K, V, N = sizes
+    g = values.rng(case.seed, "cotangents")
+    do = torch.randn(B, T, H, V, generator=g, dtype=torch.float64)
+    # every third is what o.sum(-1) sends back: one number per row, expanded
+    if case.seed % 3 == 0 and do.numel():
+        do = do[..., :1]
+    dS = torch.randn(N, H, K, V, generator=g, dtype=torch.float64)
+    do = do.to(case.torch_dtype).expand(B, T, H, V)
+    do = do if case.seed % 3 == 0 else values.laid_out(do, "headfirst")
+    return {"do": do, "dfinal_state": dS.to(wide)}
+
+
+def _wide(call: Call, wrap: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """The arguments in float64, those that errors come from wrapped."""
+    given: dict[str, Any] = {}
+    for name, x in call.tensors.items():
+        if name == "cu_seqlens":
+            given[name] = x
+        else:
+            given[name] = x.double() if name == "log_decay" else wrap(x.double())
+    return given | call.params
+
+
+def authority(call: Call, profile: Profile) -> dict[str, Limits]:
+    """o and final_state in float64, with their limits."""
+    given = _wide(call, lambda x: running(x, profile))
+    with rounding(analysing(profile)):
+        forms = [form(**given) for form in _forms(call)]
+    outputs = (of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype))
+    return {
+        name: limits(name, [f[n] for f in forms], profile, outputs[n], coherent=call.coherent)
+        for n, name in enumerate(("o", "final_state"))
+    }
+
+
+def _forms(call: Call) -> list[Callable[..., Any]]:
+    if call.tensors["q"].shape[1] <= CLOSED_UP_TO:
+        return [lightning_attention, lightning_attention_closed]
+    return [lightning_attention, lambda **x: lightning_attention_chunked(**x, chunk=1024)]
+
+
+def gradients(call: Call, profile: Profile) -> dict[str, Limits]:
+    """The gradients in float64, with their limits."""
+    given = _wide(call, lambda x: running(x, profile))
+    given |= {n: running(x.double(), profile) for n, x in call.cotangents.items()}
+    with rounding(analysing(profile)):
+        forms = [
+            lightning_attention_backward(**given),
+            lightning_attention_backward_closed(**given),
+        ]
+    token, state = of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype)
+    made = {
+        name: limits(name, [f[n] for f in forms], profile, token if n < 3 else state,
+                     coherent=call.coherent)
+        for n, name in enumerate(GRADIENTS)
+    }  # fmt: skip
+    if "initial_state" not in call.tensors:
+        del made["dinitial_state"]
+    return made
+
+
+# Chunk sizes that implementations do not use, and which of the permitted roundings are taken.
+VARIANTS: tuple[tuple[int | None, tuple[str, ...] | None], ...] = (
+    (None, ()), (None, None), (12, ("scores", "state_read")), (24, None), (40, None),
+    (56, ("k", "v", "scores")), (100, None), (300, None),
+)  # fmt: skip
+
+
+def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
+    """What emulated honest implementations return."""
+    made = []
+    for chunk, points in VARIANTS:
+        with rounding(casting(profile, points)):
+            if chunk is None:
+                o, state = lightning_attention(**call.tensors, **call.params)
+            else:
+                o, state = lightning_attention_chunked(**call.tensors, **call.params, chunk=chunk)
+        made.append({"o": o, "final_state": state})
+    return made
+
+
+# -- cases -----------------------------------------------------------------------------------
+
+EDGES = (15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 66, 70, 95, 96, 127, 128, 129, 130)
+LONGER = (191, 192, 193, 200, 255, 256, 257, 300)
+DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+
+
+def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
+    """Cases for a law: structure first, then a value family."""
+    return _cases(law, cost, dtype)
+
+
+@st.composite
+def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
+    small = cost == "interpreted"
+    exact = law == "exact"
+    edges = EDGES if small else EDGES + LONGER
+    lengths_of = st.one_of(st.integers(0, 12), st.sampled_from(EDGES[:12]))
+    packed = law == "packed" or (law != "permutation" and draw(st.sampled_from((False, False, True))))
+    lengths = None
+    axes: dict[str, int] = {}
+    if packed:
+        at_most = 3 if small else 5
+        lengths = tuple(draw(st.lists(lengths_of, min_size=1, max_size=at_most)))
+    else:
+        least = 2 if law in ("permutation", "determinism") else 0
+        axes["B"] = draw(st.sampled_from((1, 2) if small else (1, 2, 3, *((0,) if not least else ()))))
+        floor = 2 if law in ("causality", "handover") else (0 if law == "authority" else 1)
+        axes["T"] = draw(st.one_of(st.integers(floor, 20), st.sampled_from(edges), st.sampled_from(edges)))
+    heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
+    axes["H"] = draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads))
+    dims = DIMS[:7] if small else DIMS
+    axes["K"] = draw(st.sampled_from(dims))
+    same = draw(st.sampled_from((False, False, False, True)))
+    axes["V"] = axes["K"] if same else draw(st.sampled_from(dims))
+    if draw(st.integers(0, 9)) == 9:  # the model's own sizes
+        axes["K"] = axes["V"] = draw(st.sampled_from((64, 128)))
+        axes["H"] = min(axes["H"], 2)
+    family = "integers" if exact else draw(st.sampled_from(values.FAMILIES[:-1]))
+    decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
+    layout = draw(st.sampled_from(values.LAYOUTS[1:5] if law == "strides" else ("dense", "dense", "dense", "fused", "padded")))
+    stateful = law == "handover" or draw(st.booleans())
+    cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
+    return Case(
+        "lightning_attention", dtype, axes,
+        {"decay": decay, "values": family, "layout": layout},
+        frozenset({"state"} if stateful else ()), lengths, cut,
+        draw(st.integers(0, 0xFFFF)), law,
+    )  # fmt: skip
+
+
+LIGHTNING_ATTENTION = Contract(
+    op="lightning_attention",
+    summary="read a decaying key-value memory, one token at a time",
+    signature="(q[B,T,H,K], k[B,T,H,K], v[B,T,H,V], log_decay[H], *, scale, "
+    "initial_state=None [N,H,K,V], cu_seqlens=None) -> (o[B,T,H,V], final_state[N,H,K,V])",
+    inputs=(
+        TensorSpec("q", "BTHK", "input"),
+        TensorSpec("k", "BTHK", "input"),
+        TensorSpec("v", "BTHV", "input"),
+        TensorSpec("log_decay", "H", "state"),
+        TensorSpec("initial_state", "NHKV", "state", optional=True),
+        TensorSpec("cu_seqlens", "N", "index", optional=True),
+    ),
+    params={"scale": "a number"},
+    outputs=(TensorSpec("o", "BTHV", "input"), TensorSpec("final_state", "NHKV", "state")),
+    positional=("q", "k", "v", "log_decay"),
+    mutable=frozenset(),
+    axes={"B": (0, 3), "T": (0, 300), "H": (1, 6), "K": (8, 128), "V": (8, 128)},
+    traits={"decay": values.DECAYS, "values": values.FAMILIES, "layout": values.LAYOUTS},
+    flags=("state",),
+    algebra=Algebra(
+        causal="T",
+        stateful="T",
+        state=("initial_state", "final_state"),
+        packed="T",
+        independent=("B", "H"),
+        homogeneous_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
+        linear_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
+        differentiable_in=("q", "k", "v", "initial_state"),
+        shardable="H",
+        exact=True,
+    ),
+    profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
+    silent_on=(
+        "inputs that are not finite",
+        "log_decay > 0 or -inf",
+        "bitwise equality between implementations, outside exact mode",
+        "gradients with respect to log_decay and scale",
+    ),
+    make=make,
+    authority=authority,
+    gradients=gradients,
+    variants=variants,
+    strategy=strategy,
+    laws=(
+        "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
+        "determinism", "untouched", "strides", "exact", "gradients", "sharding",
+    ),
+)  # fmt: skip

@@ -1,0 +1,40 @@
+"""What a run finds, and the words of a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["STATUSES", "Finding", "Verdict"]
+
+STATUSES = (
+    "PASS", "FAIL", "VOID", "NOT SUPPORTED", "REJECTED", "CRASH", "TIMEOUT", "WAIVED",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A law or limit broken by a case."""
+
+    law: str
+    text: str
+    case: str
+    where: str = ""
+    got_want: str = ""
+    excess: float = float("inf")
+    status: str = "FAIL"
+    trace: str = ""
+
+
+@dataclass
+class Verdict:
+    """What one case came to."""
+
+    case: str
+    law: str
+    status: str
+    findings: list[Finding] = field(default_factory=list)
+    reason: str = ""  # of VOID and NOT SUPPORTED
+    seconds: float = 0.0
+    worst: float = 0.0  # largest error over limit of all that was compared
+    killed: tuple[str, ...] = ()  # degenerates that this case rejects
+    applicable: tuple[str, ...] = ()  # degenerates that it could reject

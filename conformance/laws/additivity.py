@@ -1,0 +1,47 @@
+"""Adding in an argument adds the results."""
+
+import torch
+
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.session import Session
+from lingspec.conformance.values import rng
+
+SENTENCE = "adding in an argument adds the results"
+
+
+def declared(contract: Contract) -> bool:
+    """Ops that are linear in some arguments."""
+    return bool(contract.algebra.linear_in)
+
+
+def check(session: Session) -> None:
+    """Split each group of arguments into two parts with disjoint elements: the sum is exact."""
+    call, contract = session.call, session.contract
+    session.expect("authority", session.run(), session.authority)
+    groups = contract.algebra.linear_in
+    group = groups[session.case.seed % len(groups)]
+    g = rng(session.case.seed, "parts")
+    one, two = {}, {}
+    for name in group:
+        if name in call.tensors:
+            x = call.tensors[name]
+            mask = torch.rand(x.shape, generator=g) < 0.5
+            one[name], two[name] = x * mask, x * ~mask
+    calls = [call.with_tensors(**part) for part in (one, two)]
+    got = [session.run(c) for c in calls]
+    limits = [contract.authority(c, session.profile) for c in calls]
+    text = f"{' and '.join(one)} in two parts"
+    for results, want in zip(got, limits, strict=True):
+        if not session.expect("additivity", results, want, text):
+            return
+    if group == ("q",):  # the states of the parts are the same state, not its halves
+        names = [n for n in contract.results if n == "o"]
+    else:
+        names = list(contract.results)
+    for name in names:
+        total = got[0][name].double() + got[1][name].double()
+        room = limits[0][name].joined(limits[1][name])
+        want = session.authority[name]
+        error = (total - want.value).abs()
+        if error.numel() and bool((error > want.limit + room.limit).any()):
+            session.fail(f"{text}: the results do not add up to {name}", law="additivity")

@@ -1,0 +1,20 @@
+"""Gradients are those of the authority, for cotangents of every result."""
+
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.session import Session
+
+SENTENCE = "gradients are those of the authority"
+
+
+def declared(contract: Contract) -> bool:
+    """Ops that train."""
+    return bool(contract.algebra.differentiable_in)
+
+
+def check(session: Session) -> None:
+    """One backward pass; cotangents may be expanded or not contiguous."""
+    contract = session.contract
+    assert contract.gradients is not None
+    names = [n for n in contract.algebra.differentiable_in if n in session.call.tensors]
+    got = session.gradients(names)
+    session.expect("gradients", got, contract.gradients(session.call, session.profile))

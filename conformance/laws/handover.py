@@ -1,0 +1,67 @@
+"""Cut anywhere: the state that one call hands to the next is the state of that token."""
+
+from lingspec.conformance.case import Call
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.laws.calls import index_of, lengths_of, repacked, select, spans
+from lingspec.conformance.session import Session
+
+SENTENCE = "cut anywhere"
+
+
+def declared(contract: Contract) -> bool:
+    """Ops that carry a state along an axis."""
+    return contract.algebra.stateful is not None
+
+
+def check(session: Session) -> None:
+    """Whole, then head and tail with the candidate's own state between them."""
+    contract, whole = session.contract, session.authority
+    letter, (into, out_of) = contract.algebra.stateful, contract.algebra.state
+    assert letter is not None
+    session.expect("authority", session.run(), whole)
+
+    cut = session.case.cut
+    head, first, tail, second = _cut(session, letter, cut)
+    handed = session.run(head)
+    at = _place(session, cut)
+    want = contract.authority(head, session.profile)
+    text = f"the state handed over at {at} is not the state there"
+    if not session.expect("handover", {out_of: handed[out_of]}, {out_of: want[out_of]}, text):
+        return
+    resumed = session.run(tail.with_tensors(**{into: handed[out_of].to(session.dtype_of(out_of))}))
+    session.expect("handover", resumed, {out_of: whole[out_of]}, f"after a cut at {at}")
+    for name in contract.results:
+        axis = index_of(contract, name, letter)
+        if axis is None:
+            continue
+        for part, tokens, results in (("before", first, handed), ("after", second, resumed)):
+            limits = whole[name][(slice(None),) * axis + (tokens,)]
+            session.expect("handover", results, {name: limits}, f"{part} a cut at {at}")
+
+
+def _cut(session: Session, letter: str, cut: int) -> tuple[Call, list[int], Call, list[int]]:
+    """Head and tail calls, and the tokens of each."""
+    contract, call = session.contract, session.call
+    lengths = lengths_of(call)
+    if lengths is not None:
+        ends = [(a, a + cut % (b - a + 1), b) for a, b in spans(lengths)]
+        head, first = repacked(contract, call, [(a, c) for a, c, _ in ends], letter)
+        tail, second = repacked(contract, call, [(c, b) for _, c, b in ends], letter)
+        return head, first, tail, second
+    axis = index_of(contract, "q", letter)
+    assert axis is not None
+    T = call.tensors["q"].shape[axis]
+    c = cut % (T + 1)
+    first, second = list(range(c)), list(range(c, T))
+    head = select(contract, call, letter, slice(0, c))
+    return head, first, select(contract, call, letter, slice(c, T)), second
+
+
+def _place(session: Session, cut: int) -> str:
+    lengths = lengths_of(session.call)
+    if lengths is not None:
+        return "tokens " + ", ".join(str(cut % (n + 1)) for n in lengths) + " of the sequences"
+    T = session.call.tensors["q"].shape[1]
+    return f"token {cut % (T + 1)} of {T}"
+
+

@@ -1,0 +1,33 @@
+"""Scaling an argument scales the results."""
+
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.session import Session
+
+SENTENCE = "scaling an argument scales the results"
+FACTORS = (-2.0, 0.5, 4.0)  # powers of two: the scaled inputs are exact
+
+
+def declared(contract: Contract) -> bool:
+    """Ops of degree one in some arguments."""
+    return bool(contract.algebra.homogeneous_in)
+
+
+def check(session: Session) -> None:
+    """Each group of arguments, by a factor of its own."""
+    call = session.call
+    session.expect("authority", session.run(), session.authority)
+    for n, group in enumerate(session.contract.algebra.homogeneous_in):
+        factor = FACTORS[(session.case.seed + n) % len(FACTORS)]
+        scaled = {name: call.tensors[name] * factor for name in group if name in call.tensors}
+        got = session.run(call.with_tensors(**scaled))
+        text = f"{' and '.join(scaled)} times {factor:g}"
+        want = {
+            name: limits.scaled(_degree(group, name) * factor or 1.0)
+            for name, limits in session.authority.items()
+        }
+        session.expect("homogeneity", got, want, text)
+
+
+def _degree(group: tuple[str, ...], result: str) -> float:
+    """States do not depend on the query."""
+    return 0.0 if group == ("q",) and result != "o" else 1.0

@@ -1,0 +1,1 @@
+"""Run a candidate in a process of its own, which gets inputs and never the expected values."""

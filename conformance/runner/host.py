@@ -1,0 +1,267 @@
+"""The judge's side: starts the fork server, sends calls, notices crashes and hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.runner.arena import Arena
+from lingspec.conformance.runner.protocol import Closed, TimedOutError, receive, send
+
+__all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
+
+START_TIMEOUT = 120.0
+
+
+class RunnerError(RuntimeError):
+    """The environment cannot run candidates."""
+
+
+class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
+    """The target cannot be had; ``kind`` is ``usage`` or ``environment``."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class CandidateInfo:
+    """What a candidate declares, as its process told it."""
+
+    index: int
+    name: str
+    op: str
+    profile: str | dict[str, str] | None
+    backward: bool
+    array: str
+    cost: str
+    deterministic: bool
+    batch_invariant: bool
+    takes: list[str] | None
+    extra: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What one call came to: ``ok``, ``wrong`` (not a result), ``crash`` or ``timeout``."""
+
+    status: str
+    outputs: list[Tensor] = field(default_factory=list)
+    error: str = ""
+    trace: str = ""
+    shared: list[bool] = field(default_factory=list)
+    device: list[str] = field(default_factory=list)
+    changed: str | None = None  # an input, or memory around it, that is not what it was
+    mutated: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Server:
+    """The fork server process. One serves any number of hosts, one after another."""
+
+    def __init__(self, device: str = "cpu", preload: str = "", reference: bool = False) -> None:
+        mine, theirs = socket.socketpair()
+        command = [
+            sys.executable, "-m", "lingspec.conformance.runner.zygote",
+            "--socket", str(theirs.fileno()), "--device", device, "--preload", preload,
+        ]  # fmt: skip
+        if reference:
+            command.append("--open")
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
+        )  # fmt: skip
+        theirs.close()
+        self.sock, self.ready, self.device = mine, False, device
+
+    def fork(self, log: int) -> tuple[socket.socket, int]:
+        """A new process of the candidate: the socket that it serves, and its id."""
+        self._wait_until_ready()
+        mine, theirs = socket.socketpair()
+        send(self.sock, {"do": "fork"})
+        receive(self.sock, START_TIMEOUT)
+        socket.send_fds(self.sock, [b"f"], [theirs.fileno(), log])
+        theirs.close()
+        reply, _ = receive(self.sock, START_TIMEOUT)
+        return mine, reply["pid"]
+
+    def ended(self, pid: int, *, kill: bool) -> str:
+        """Wait for a process that is gone, or end it: how it ended, in words."""
+        try:
+            send(self.sock, {"do": "reap", "pid": pid, "kill": kill})
+            return str(receive(self.sock, START_TIMEOUT)[0]["ended"])
+        except (Closed, TimedOutError):
+            return "gone with the fork server"
+
+    def close(self) -> None:
+        """End the server and with it every process that it made."""
+        self.sock.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        if self.process.poll() is None:
+            self.process.kill()
+        self._errors.close()
+
+    def _wait_until_ready(self) -> None:
+        if self.ready:
+            return
+        try:
+            receive(self.sock, START_TIMEOUT)
+        except (Closed, TimedOutError) as failed:
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise RunnerError(f"the candidate's process does not start: {''.join(last)}") from failed
+        self.ready = True
+
+
+class Host:
+    """One target in a process of its own, replaced whenever it dies."""
+
+    def __init__(
+        self, server: Server, target: str, op: str | None, *, precision: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:  # fmt: skip
+        self.server, self.target, self.op, self.precision = server, target, op, precision
+        self.timeout = timeout
+        self.arena = Arena()
+        self.sock: socket.socket | None = None
+        self.pid = -1
+        self.launches = 0
+        self.candidates: list[CandidateInfo] = []
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
+        self._start()
+
+    def close(self) -> None:
+        """End the candidate's process."""
+        if self.sock is not None:
+            self.sock.close()
+            self.server.ended(self.pid, kill=True)
+            self.sock = None
+        self.arena.close()
+        self._log.close()
+
+    def supports(self, candidate: int, case: Mapping[str, Any]) -> bool | str:
+        """What the candidate's `supports` says of a case: True, or why not."""
+        reply = self._ask({"do": "supports", "candidate": candidate, "case": dict(case)})
+        if reply["status"] != "ok":
+            raise TargetRefused("usage", f"supports() of {self.target!r} failed: {reply['error']}")
+        answer = reply["answer"]
+        return "refused" if answer is False else answer
+
+    def sources(self) -> list[tuple[str, str]]:
+        """(module, file) of every source file of the target, as loaded now."""
+        return [(m, f) for m, f in self._ask({"do": "sources"})["sources"]]
+
+    def call(
+        self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
+        positional: tuple[str, ...], outputs: tuple[str, ...], mutable: frozenset[str] = frozenset(),
+        grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
+        poison: str = "nan",
+    ) -> Outcome:  # fmt: skip
+        """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
+        given = {**tensors, **(cotangents or {})}
+        if self.sock is None:
+            self._start()
+        if self.arena.place(given):
+            self._share()
+        self.arena.fill(given)
+        before = self.arena.snapshot()
+        request = {
+            "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
+            "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
+            "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
+            "cotangents": list(cotangents or {}),
+        }  # fmt: skip
+        reply, payload = self._exchange(request)
+        if reply["status"] != "ok":
+            return Outcome(reply["status"], error=reply["error"], trace=reply.get("trace", ""))
+        self.launches = reply["launches"]
+        return Outcome(
+            "ok", _unpacked(reply["outputs"], payload),
+            shared=[o["shared"] for o in reply["outputs"]],
+            device=[o["device"] for o in reply["outputs"]],
+            changed=self.arena.changed(before, mutable),
+            mutated={name: self.arena.read(name) for name in mutable},
+        )  # fmt: skip
+
+    # -- the process -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self.sock, self.pid = self.server.fork(self._log.fileno())
+        if self.arena.fd >= 0:
+            self._share()
+        reply = self._ask(
+            {"do": "load", "target": self.target, "op": self.op, "precision": self.precision}
+        )
+        if reply["status"] in ("usage", "environment"):
+            raise TargetRefused(reply["status"], reply["error"])
+        if reply["status"] != "ok":
+            raise TargetRefused("usage", f"target {self.target!r} cannot be loaded: {reply['error']}")
+        self.candidates = [CandidateInfo(i, **c) for i, c in enumerate(reply["candidates"])]
+
+    def _share(self) -> None:
+        assert self.sock is not None
+        nonce = secrets.token_hex(8)
+        send(self.sock, {"do": "map", "size": self.arena.size, "nonce": nonce})
+        socket.send_fds(self.sock, [b"m"], [self.arena.fd])
+        receive(self.sock, START_TIMEOUT)
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._exchange(request, timeout=START_TIMEOUT)[0]
+
+    def _exchange(
+        self, request: dict[str, Any], timeout: float | None = None
+    ) -> tuple[dict[str, Any], bytearray]:
+        assert self.sock is not None
+        nonce = secrets.token_hex(8)
+        wait = self.timeout if timeout is None else timeout
+        try:
+            send(self.sock, {**request, "nonce": nonce})
+            reply, payload = receive(self.sock, wait)
+        except TimedOutError:
+            self._dead(kill=True)
+            return {"status": "timeout", "error": f"no result within {wait:g} s"}, bytearray()
+        except (Closed, ValueError):
+            how = self._dead(kill=False)
+            return {"status": "crash", "error": f"the process was {how}", "trace": self._tail()}, bytearray()
+        if reply.get("nonce") != nonce:
+            self._dead(kill=True)
+            return {"status": "crash", "error": "an answer that was not asked for"}, bytearray()
+        return reply, payload
+
+    def _dead(self, *, kill: bool) -> str:
+        assert self.sock is not None
+        self.sock.close()
+        self.sock = None
+        return self.server.ended(self.pid, kill=kill)
+
+    def _tail(self) -> str:
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+
+
+def _unpacked(described: list[dict[str, Any]], payload: bytearray) -> list[Tensor]:
+    outputs, at = [], 0
+    for o in described:
+        dtype: torch.dtype = getattr(torch, o["dtype"])
+        count = 1
+        for n in o["shape"]:
+            count *= n
+        part = payload[at : at + count * dtype.itemsize]
+        at += count * dtype.itemsize
+        flat = torch.frombuffer(part, dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        outputs.append(flat.reshape(o["shape"]))
+    return outputs

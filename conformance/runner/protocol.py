@@ -1,0 +1,69 @@
+"""Frames between the judge and the candidate's process: a JSON header, then raw bytes.
+
+Nothing that a candidate sends is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import time
+from typing import Any
+
+__all__ = ["Closed", "TimedOutError", "receive", "send"]
+
+_HEAD = struct.Struct("<II")
+_LARGEST_HEADER = 1 << 24
+
+
+class Closed(ConnectionError):  # noqa: N818 - a state, not a mistake
+    """The other side is gone."""
+
+
+class TimedOutError(TimeoutError):
+    """The other side did not answer in time."""
+
+
+def send(sock: socket.socket, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+    """Send one frame."""
+    head = json.dumps(header).encode()
+    try:
+        sock.sendall(_HEAD.pack(len(head), len(payload)) + head)
+        if len(payload):
+            sock.sendall(payload)
+    except (BrokenPipeError, ConnectionResetError) as gone:
+        raise Closed from gone
+
+
+def receive(sock: socket.socket, timeout: float | None = None) -> tuple[dict[str, Any], bytearray]:
+    """Receive one frame.
+
+    Raises:
+        Closed: the other side closed the connection.
+        TimedOutError: no whole frame came within ``timeout`` seconds.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    head_length, payload_length = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
+    if head_length > _LARGEST_HEADER:
+        raise Closed
+    header = json.loads(bytes(_exactly(sock, head_length, deadline)))
+    return header, _exactly(sock, payload_length, deadline)
+
+
+def _exactly(sock: socket.socket, length: int, deadline: float | None) -> bytearray:
+    data = bytearray(length)
+    view, filled = memoryview(data), 0
+    while filled < length:
+        wait = None if deadline is None else deadline - time.monotonic()
+        if wait is not None and (wait <= 0 or not select.select([sock], [], [], wait)[0]):
+            raise TimedOutError
+        try:
+            count = sock.recv_into(view[filled:])
+        except ConnectionResetError as gone:
+            raise Closed from gone
+        if count == 0:
+            raise Closed
+        filled += count
+    return data

@@ -1,0 +1,119 @@
+"""From the name of a target to candidates; runs in the candidate's process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lingspec.conformance.adapter import Declaration, declarations
+
+__all__ = ["ADAPTERS", "Candidate", "TargetError", "load"]
+
+# What ships with us: the adapter's module, and how to get what it needs.
+ADAPTERS = {
+    "kernels": "",
+    "reference": "",
+    "fla": "fla",
+    "mlx": "mlx",
+    "transformers": "transformers",
+}
+
+
+class TargetError(Exception):
+    """A target that cannot be had: ``kind`` is ``usage`` or ``environment``."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One callable for one op."""
+
+    name: str
+    function: Any
+    declared: Declaration
+
+
+def load(target: str, op: str | None, precision: str | None = None) -> list[Candidate]:
+    """The candidates of ``target``, for ``op`` only if it is given.
+
+    Raises:
+        TargetError: there is no such target, or it cannot be imported.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    found = _find(target, op, precision)
+    if op is not None:
+        found = [c for c in found if c.declared.op == op]
+    if not found:
+        what = f"implements {op}" if op else "is marked with @implements; name its op with --op"
+        raise TargetError("usage", f"nothing in {target!r} {what}")
+    return found
+
+
+def _find(target: str, op: str | None, precision: str | None) -> list[Candidate]:
+    head, _, attribute = target.partition(":")
+    if head in ("mutants", "honest"):
+        return [_registered(head, attribute)]
+    if head in ADAPTERS:
+        module = _import(f"lingspec.conformance.adapters.{head}", ADAPTERS[head])
+        found = _declared(module)
+        return [c for c in found if c.name == attribute] if attribute else found
+    for point in importlib.metadata.entry_points(group="lingspec.adapters"):
+        if point.name == target:
+            return _candidates(point.load(), target, op, precision)
+    if not attribute:
+        known = ", ".join((*ADAPTERS, "mutants:NAME", "honest:NAME", "module:attribute"))
+        raise TargetError("usage", f"no target {target!r}; there are {known}")
+    module = _import(head, "")
+    thing: Any = module
+    for part in attribute.split("."):
+        if not hasattr(thing, part):
+            raise TargetError("usage", f"module {head!r} has no attribute {attribute!r}")
+        thing = getattr(thing, part)
+    return _candidates(thing, attribute, op, precision)
+
+
+def _candidates(thing: Any, name: str, op: str | None, precision: str | None) -> list[Candidate]:
+    if isinstance(thing, ModuleType):
+        return _declared(thing)
+    marked = [Candidate(name, thing, d) for d in declarations(thing)]
+    if marked or op is None:
+        return marked
+    if not callable(thing):
+        raise TargetError("usage", f"{name!r} is {type(thing).__name__}, but must be callable")
+    return [Candidate(name, thing, Declaration(op, precision, backward=False))]
+
+
+def _declared(module: ModuleType) -> list[Candidate]:
+    own = [(n, x) for n, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__]
+    return [Candidate(n, x, d) for n, x in own for d in declarations(x)]
+
+
+def _registered(kind: str, name: str) -> Candidate:
+    from lingspec.conformance import registry
+
+    entries = registry.mutants() if kind == "mutants" else registry.honest()
+    if name not in entries:
+        raise TargetError("usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all")
+    entry = entries[name]
+    return Candidate(entry.name, entry.function, entry.declaration)
+
+
+def _import(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        hint = f"; `pip install lingspec[{extra}]`" if extra else ""
+        kind = "environment" if extra else "usage"
+        text = f"target {module.rpartition('.')[2]!r} cannot be imported: {missing}{hint}"
+        raise TargetError(kind, text) from missing
+    except Exception as broken:
+        text = f"target {module!r} cannot be imported: {type(broken).__name__}: {broken}"
+        raise TargetError("usage", text.splitlines()[0]) from broken

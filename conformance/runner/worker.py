@@ -1,0 +1,208 @@
+"""The candidate's process: loads one target and calls it on what the judge sends."""
+
+from __future__ import annotations
+
+import inspect
+import mmap
+import os
+import socket
+import sys
+import traceback
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.runner import poison, targets
+from lingspec.conformance.runner.arena import Slot, view
+from lingspec.conformance.runner.protocol import Closed, receive, send
+from lingspec.conformance.runner.sources import sources
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Serves requests on a socket until it closes."""
+
+    def __init__(self, sock: socket.socket, *, device: str) -> None:
+        self.sock, self.device = sock, device
+        self.candidates: list[targets.Candidate] = []
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+        self.baseline = set(sys.modules)
+
+    def serve(self) -> None:
+        """Answer until the judge hangs up."""
+        while True:
+            try:
+                request, _ = receive(self.sock)
+                if request["do"] == "map":
+                    self._map(request["size"])
+                    reply, payload = {"status": "ok"}, b""
+                else:
+                    reply, payload = self._answer(request)
+                send(self.sock, reply | {"nonce": request["nonce"]}, payload)
+            except Closed:
+                return
+
+    def _answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        try:
+            if request["do"] == "load":
+                return self._load(request), b""
+            if request["do"] == "supports":
+                return {"status": "ok", "answer": self._supports(request)}, b""
+            if request["do"] == "sources":
+                return {"status": "ok", "sources": self._sources()}, b""
+            return self._call(request)
+        except targets.TargetError as wrong:
+            return {"status": wrong.kind, "error": str(wrong)}, b""
+        except Exception as error:
+            text = "".join(traceback.format_exception(error)[-4:])
+            return {"status": "crash", "error": f"{type(error).__name__}: {error}", "trace": text}, b""
+
+    # -- what is asked -----------------------------------------------------------------------
+
+    def _load(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.candidates = targets.load(request["target"], request["op"], request["precision"])
+        return {"status": "ok", "candidates": [self._described(c) for c in self.candidates]}
+
+    def _described(self, candidate: targets.Candidate) -> dict[str, Any]:
+        d = candidate.declared
+        emulated = self.device == "cpu" and "triton" in sys.modules
+        profile = d.profile if d.profile is None or isinstance(d.profile, str) else dict(d.profile)
+        try:
+            parameters = list(inspect.signature(candidate.function).parameters.values())
+            takes: list[str] | None = [p.name for p in parameters]
+            if any(p.kind is p.VAR_KEYWORD for p in parameters):
+                takes = None
+        except (TypeError, ValueError):
+            takes = None
+        return {
+            "name": candidate.name,
+            "op": d.op,
+            "profile": profile,
+            "backward": d.backward,
+            "array": d.array,
+            "cost": d.cost or ("interpreted" if emulated else "native"),
+            "deterministic": d.deterministic,
+            "batch_invariant": d.batch_invariant,
+            "takes": takes,
+            "extra": {k: v for k, v in d.extra.items() if isinstance(v, (str, int, float, tuple))},
+        }
+
+    def _supports(self, request: dict[str, Any]) -> bool | str:
+        from types import SimpleNamespace
+
+        declared = self.candidates[request["candidate"]].declared
+        if declared.supports is None:
+            return True
+        answer = declared.supports(SimpleNamespace(**request["case"]))
+        return answer if isinstance(answer, str) else bool(answer)
+
+    def _sources(self) -> list[list[str]]:
+        return sources(self.candidates, self.baseline)
+
+    def _call(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        candidate = self.candidates[request["candidate"]]
+        poison.select(request["poison"])
+        inputs, whole = self._inputs(request)
+        for name in request["grad"]:
+            inputs[name] = inputs[name].detach().requires_grad_()
+        cotangents = [inputs.pop(name) for name in request["cotangents"]]
+        arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
+        positional = [arguments.pop(n) for n in request["positional"]]
+        result = candidate.function(*positional, **arguments, **request["params"])
+        outputs = _taken(result, candidate.declared.array)
+        wrong = _wrong_type(outputs, request["outputs"])
+        if wrong:
+            return {"status": "wrong", "error": wrong}, b""
+        if request["grad"]:
+            leaves = [inputs[n] for n in request["grad"]]
+            outputs = list(torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True))
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            self.bytes[: whole.numel()].copy_(whole)
+        return self._reply(outputs)
+
+    def _reply(self, outputs: list[Tensor]) -> tuple[dict[str, Any], bytes]:
+        low, high = self.bytes.data_ptr(), self.bytes.data_ptr() + self.bytes.numel()
+        shared = [o.numel() > 0 and low <= o.data_ptr() < high for o in outputs]
+        described = [
+            {"dtype": str(o.dtype).removeprefix("torch."), "shape": list(o.shape), "shared": s,
+             "device": o.device.type, "layout": str(o.layout)}
+            for o, s in zip(outputs, shared, strict=True)
+        ]  # fmt: skip
+        dense = [o.detach().cpu().contiguous() for o in outputs]
+        payload = b"".join(bytes(o.reshape(-1).view(torch.uint8).numpy()) for o in dense)
+        return {"status": "ok", "outputs": described, "launches": _launches()}, payload
+
+    # -- memory ------------------------------------------------------------------------------
+
+    def _map(self, size: int) -> None:
+        _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
+        self.bytes = torch.frombuffer(mmap.mmap(fds[0], size), dtype=torch.uint8)
+        os.close(fds[0])
+
+    def _inputs(self, request: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
+        slots = [Slot(**{**s, "shape": tuple(s["shape"])}) for s in request["slots"]]
+        whole = self.bytes[: request["used"]]
+        if self.device == "cuda":
+            whole = whole.cuda()
+        _forbid_guards(whole.data_ptr(), slots, whole.numel())
+        return {s.name: view(whole, s) for s in slots}, whole
+
+
+def _given(x: Tensor, array: str) -> Any:
+    if array == "numpy":
+        if x.dtype == torch.bfloat16:
+            import ml_dtypes
+
+            return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return x.detach().numpy()
+    return x
+
+
+def _taken(result: Any, array: str) -> list[Any]:
+    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+    if array == "torch":
+        return outputs
+    return [_tensor(x, array) for x in outputs]
+
+
+def _tensor(x: Any, array: str) -> Any:
+    if array == "dlpack":
+        return torch.from_dlpack(x)
+    import numpy as np
+
+    if not isinstance(x, np.ndarray):
+        return x
+    if x.dtype.name == "bfloat16":
+        return torch.from_numpy(np.ascontiguousarray(x).view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
+    if len(outputs) != len(names):
+        return f"returned {len(outputs)} values, but must return {', '.join(names)}"
+    for x, name in zip(outputs, names, strict=True):
+        if type(x) is not Tensor and type(x) is not torch.nn.Parameter:
+            return f"{name} is {type(x).__module__}.{type(x).__qualname__}, but must be torch.Tensor"
+        if x.layout != torch.strided:
+            return f"{name} has layout {x.layout}, but must have torch.strided"
+    return None
+
+
+def _launches() -> int:
+    emulator = sys.modules.get("lingspec.conformance.emulator")
+    return emulator.launches() if emulator is not None else 0
+
+
+def _forbid_guards(base: int, slots: list[Slot], used: int) -> None:
+    emulator = sys.modules.get("lingspec.conformance.emulator")
+    if emulator is None or "triton" not in sys.modules:
+        return
+    ends = [(s.start, s.start + s.elements * getattr(torch, s.dtype).itemsize) for s in slots]
+    edges = [(0, 0), *sorted(ends), (used, used)]
+    gaps = [(a[1], b[0]) for a, b in zip(edges, edges[1:], strict=False) if b[0] > a[1]]
+    emulator.forbid([(base + first, base + last) for first, last in gaps])
+
+

@@ -1,0 +1,156 @@
+"""One case against one candidate: calls, comparisons, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.accuracy.limits import Limits
+from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.accuracy.verdict import Problem, excess, judge
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.findings import Finding
+from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
+
+__all__ = ["Session", "Stop"]
+
+
+class Stop(Exception):  # noqa: N818 - ends a case, whatever it found
+    """Nothing more can be learnt from this case."""
+
+
+class Session:
+    """What laws see: the case, its call and authority, and a way to call the candidate.
+
+    Every call's memory is checked; what it returns is compared by the law, or by `expect`.
+    """
+
+    def __init__(
+        self, host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
+    ) -> None:  # fmt: skip
+        self.host, self.candidate, self.contract = host, candidate, contract
+        self.profile, self.case = profile, case
+        self.call = contract.make(case)
+        self.findings: list[Finding] = []
+        self.worst = 0.0
+        self._authority: dict[str, Limits] | None = None
+        self._variants: list[dict[str, Tensor]] | None = None
+
+    @property
+    def authority(self) -> dict[str, Limits]:
+        """Every output of the case's own call, with limits."""
+        if self._authority is None:
+            self._authority = self.contract.authority(self.call, self.profile)
+        return self._authority
+
+    @property
+    def variants(self) -> list[dict[str, Tensor]]:
+        """The same outputs from emulated honest implementations."""
+        if self._variants is None:
+            self._variants = self.contract.variants(self.call, self.profile)
+        return self._variants
+
+    # -- calling -----------------------------------------------------------------------------
+
+    def run(self, call: Call | None = None, *, poison: str = "nan") -> dict[str, Tensor]:
+        """The candidate's results of ``call`` (of the case, if none is given), by name.
+
+        Raises:
+            Stop: there are none: the candidate crashed, hung or returned something else.
+        """
+        call = self.call if call is None else call
+        outcome = self._called(call, poison=poison)
+        results = dict(zip(self.contract.results, outcome.outputs, strict=True))
+        for name, shared in zip(self.contract.results, outcome.shared, strict=True):
+            if shared:
+                self.fail(f"{name} shares memory with an input, but must be its own", law="untouched")
+        return results | outcome.mutated
+
+    def gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The candidate's gradients with respect to ``names``, for the call's cotangents."""
+        outcome = self._called(self.call, grad=tuple(names))
+        return {f"d{name}": x for name, x in zip(names, outcome.outputs, strict=True)}
+
+    def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
+        outcome = self.host.call(
+            self.candidate.index, call.tensors, call.params,
+            positional=self.contract.positional, outputs=self.contract.results,
+            mutable=self.contract.mutable, grad=grad,
+            cotangents=call.cotangents if grad else None, poison=poison,
+        )  # fmt: skip
+        if outcome.status == "wrong":
+            self.fail(outcome.error, law="authority")
+            raise Stop
+        if outcome.status != "ok":
+            status = "TIMEOUT" if outcome.status == "timeout" else "CRASH"
+            self.fail(outcome.error, law=self.case.law or "authority", status=status, trace=outcome.trace)
+            raise Stop
+        if outcome.changed:
+            self.fail(f"the call wrote to {outcome.changed}", law="untouched")
+        for name, device in zip(self.contract.results, outcome.device, strict=False):
+            want = "cuda" if self.host.server.device == "cuda" else "cpu"
+            if device != want:
+                self.fail(f"{name} is on device {device}, but must be on {want}", law="authority")
+        return outcome
+
+    # -- comparing ---------------------------------------------------------------------------
+
+    def expect(
+        self, law: str, got: dict[str, Tensor], want: dict[str, Limits], text: str = "",
+        variants: list[dict[str, Tensor]] | None = None,
+    ) -> bool:  # fmt: skip
+        """Compare results with limits; a finding of ``law`` for the first that is outside."""
+        for name, limits in want.items():
+            honest = [v[name] for v in variants or () if name in v]
+            problem = judge(got[name], limits, self.dtype_of(name), honest)
+            if got[name].shape == limits.value.shape and limits.value.numel():
+                over = excess(got[name].double() - limits.value, limits)
+                if bool(over.isfinite().all()):
+                    self.worst = max(self.worst, float(over.max()))
+            if problem is not None:
+                self._found(law, problem, text)
+                return False
+        return True
+
+    def same_bits(self, law: str, got: Tensor, want: Tensor, text: str, name: str) -> bool:
+        """Compare two results of the candidate, or with an exact value: every element equal."""
+        if got.shape == want.shape and got.dtype == want.dtype:
+            differ = (got != want) & ~(got.isnan() & want.isnan())
+            if not bool(differ.any()):
+                return True
+            at = tuple(int(i) for i in differ.nonzero()[0])
+            place = ", ".join(map(str, at))
+            count = int(differ.sum())
+            self.fail(
+                text, law=law, where=f"{name}[{place}] and {count - 1} more of {got.numel()}",
+                got_want=f"[{place}] {float(got[at]):.9g} / {float(want[at]):.9g}, every bit",
+            )  # fmt: skip
+            return False
+        shapes = f"{tuple(got.shape)} {got.dtype}, {tuple(want.shape)} {want.dtype}"
+        self.fail(text, law=law, where=f"{name}: {shapes}")
+        return False
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """The dtype that an output, a mutated input or a gradient must have."""
+        specs = {s.name: s.dtype for s in (*self.contract.inputs, *self.contract.outputs)}
+        kind = specs.get(name) or specs[name.removeprefix("d")]
+        if kind == "input":
+            return self.case.torch_dtype
+        return torch.float64 if self.case.dtype == "f64" else torch.float32
+
+    def fail(
+        self, text: str, *, law: str, where: str = "", got_want: str = "", status: str = "FAIL",
+        trace: str = "", excess: float = float("inf"),
+    ) -> None:  # fmt: skip
+        """Write down a finding."""
+        self.findings.append(
+            Finding(law, text, str(self.case), where, got_want, excess, status, trace)
+        )
+
+    def _found(self, law: str, problem: Problem, text: str) -> None:
+        said = f"{text}: {problem.text}" if text else problem.text
+        self.fail(said, law=law, where=problem.where, got_want=problem.got_want, excess=problem.excess)

@@ -1,0 +1,133 @@
+"""Value families, decays and memory layouts, grown from a seed.
+
+A family is chosen because some class of mistakes shows only there; every draw is a function of the
+case alone, the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "laid_out", "rng", "tokens"]
+
+FAMILIES = (
+    "normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "impulse", "repeated",
+    "cancelling", "integers",
+)  # fmt: skip
+# Families in which equal inputs repeat: their roundings are equal too and do not average out.
+COHERENT = frozenset({"positive", "repeated", "cancelling", "impulse", "onehot", "integers"})
+DECAYS = ("slopes", "none", "slow", "mild", "strong", "reset", "mixture", "exactly")
+LAYOUTS = ("dense", "fused", "headfirst", "padded", "stepped", "far")
+
+
+def rng(seed: int, salt: str = "") -> torch.Generator:
+    """A generator of its own for each use of a case's seed."""
+    mixed = seed
+    for letter in salt:
+        mixed = (mixed * 1_000_003 + ord(letter)) % (1 << 62)
+    return torch.Generator().manual_seed(mixed)
+
+
+def tokens(family: str, shape: tuple[int, ...], g: torch.Generator, *, salt: int) -> Tensor:
+    """Float64 values of one argument (..., T, H, D); ``salt`` is 0, 1, 2 for q, k, v."""
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
+    if x.numel() == 0:
+        return x
+    if family == "small":
+        return 0.1 * x
+    if family == "positive":
+        return torch.rand(shape, generator=g, dtype=torch.float64)
+    if family == "heavy":
+        return x * torch.randn(shape, generator=g, dtype=torch.float64).exp()
+    if family == "mixed":
+        scale = torch.randint(-6, 7, (*shape[:-1], 1), generator=g)
+        return x * 2.0**scale
+    if family == "zeros":
+        return x * (torch.rand((*shape[:-1], 1), generator=g) < 0.7)
+    if family == "integers":
+        return torch.randint(-2, 3, shape, generator=g).double()
+    if family == "onehot" and salt < 2:
+        place = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=g)
+        return torch.zeros(shape, dtype=torch.float64).scatter_(-1, place, 1.0)
+    if len(shape) == 4 and family in ("repeated", "cancelling", "impulse"):
+        return _along_time(family, x, g, salt)
+    return x
+
+
+def _along_time(family: str, x: Tensor, g: torch.Generator, salt: int) -> Tensor:
+    T = x.shape[1]
+    if family == "repeated":  # a Zipf vocabulary of five tokens, scaled to unit RMS
+        weights = 1.0 / torch.arange(1, 6, dtype=torch.float64)
+        # q, k and v of a token belong together: the same ids for all three
+        ids = torch.multinomial(weights, T, replacement=True, generator=rng(T, "zipf"))
+        x = x[:, ids.clamp(max=T - 1)]
+        return x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-3)
+    if family == "cancelling" and salt > 0:  # every second key repeats, with the value negated
+        even = torch.arange(T) // 2 * 2
+        sign = torch.where(torch.arange(T) % 2 == 1, -1.0, 1.0) if salt == 2 else torch.ones(T)
+        noise = 2.0**-6 * x if salt == 2 else 0.0
+        return x[:, even] * sign[:, None, None].double() + noise
+    if family == "impulse" and salt > 0:  # one loud token at the start, silence after it
+        quiet = torch.zeros(T, dtype=torch.float64)
+        quiet[0] = 1.0
+        quiet[T // 2] = 2.0**-4
+        return x * quiet[:, None, None]
+    return x
+
+
+def decays(family: str, heads: int, g: torch.Generator) -> Tensor:
+    """log_decay (H,) float64, exactly representable in float32."""
+    if family == "slopes":
+        made = _model_slopes(heads, g)
+    elif family == "mixture":
+        kinds = torch.randint(0, 5, (heads,), generator=g).tolist()
+        names = ("none", "slow", "mild", "strong", "reset")
+        made = torch.cat([decays(names[k], 1, g) for k in kinds]) if kinds else torch.zeros(0)
+    elif family == "exactly":  # 1, or a factor that is 0 in every format
+        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, -200.0)
+    else:
+        low, high = {
+            "none": (0.0, 0.0), "slow": (-1e-3, -1e-5), "mild": (-0.2, -1e-3),
+            "strong": (-30.0, -3.0), "reset": (-1e4, -200.0),
+        }[family]  # fmt: skip
+        made = low + (high - low) * torch.rand(heads, generator=g, dtype=torch.float64)
+    return made.float().double()
+
+
+def _model_slopes(heads: int, g: torch.Generator) -> Tensor:
+    """Slopes of neighbouring heads of a 64-head model, at a random layer of 80: fast to slow."""
+    layer = int(torch.randint(0, 79, (1,), generator=g))
+    step = max(1, 64 // max(heads, 1))
+    first = int(torch.randint(0, step, (1,), generator=g))
+    exponents = torch.arange(first, first + step * heads, step, dtype=torch.float64) % 64
+    return -(2.0 ** (-(exponents + 1) / 8)) * (1 - layer / 79 + 1e-5)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """The same values in memory of another shape; (..., H, D), at least three axes."""
+    if layout in ("dense", "far") or x.numel() == 0:
+        return x.contiguous()
+    if layout == "headfirst":  # (B, H, T, D) in memory
+        return x.transpose(-2, -3).contiguous().transpose(-2, -3)
+    sizes = list(x.shape)
+    step = 2 if layout == "stepped" else 1
+    # fused: as a slice of the rows of one projection; padded: rows a little longer than needed
+    sizes[-1] = {"fused": 3 * sizes[-1], "padded": sizes[-1] + 3, "stepped": 2 * sizes[-1]}[layout]
+    room = torch.zeros(sizes, dtype=x.dtype)
+    made = room[..., : step * x.shape[-1] : step]
+    made.copy_(x)
+    return made
+
+
+def unit_scale(K: int, g: torch.Generator) -> float:
+    """K**-0.5 as in the model, or a number that nobody would have hard-coded."""
+    choices = (max(K, 1) ** -0.5, 0.37, 1.0)
+    return choices[int(torch.randint(0, len(choices), (1,), generator=g))]
+
+
+def power_of_two(g: torch.Generator) -> float:
+    """A scale that rounds nothing."""
+    return math.ldexp(1.0, int(torch.randint(-3, 2, (1,), generator=g)))
