@@ -109,9 +109,9 @@ def splits_the_value_columns(
     q: Tensor, k: Tensor, v: Tensor, *call: Any,
     initial_state: Tensor | None = None, **options: Any,
 ) -> Result:  # fmt: skip
-    blocks = v.split(16, dim=-1)
+    blocks = torch.split(v, 16, dim=-1)
     starts = (
-        [None] * len(blocks) if initial_state is None else initial_state.split(16, dim=-1)
+        [None] * len(blocks) if initial_state is None else torch.split(initial_state, 16, dim=-1)
     )  # fmt: skip
     parts = [
         chunked(q, k, block, *call, initial_state=start, operand=narrow(q.dtype), **options)
@@ -186,10 +186,10 @@ def folds_the_decay_into_the_values(
         outputs = [v[:, :0]]
         for start in range(0, q.shape[1], 64):
             here = slice(start, start + 64)
-            wide = [x[:, here].to(S.dtype).transpose(1, 2) for x in (q, k, v)]
-            C = wide[0].shape[2]
-            added = wide[1].mT @ factor(wide[2] * write(g, C)[:, :, None])
-            o, _ = one_chunk(*wide, S, g, scale, Steps(operand=factor))
+            q_c, k_c, v_c = (x[:, here].to(S.dtype).transpose(1, 2) for x in (q, k, v))
+            C = q_c.shape[2]
+            added = k_c.mT @ factor(v_c * write(g, C)[:, :, None])
+            o, _ = one_chunk(q_c, k_c, v_c, S, g, scale, Steps(operand=factor))
             S = keep(g, C)[:, None, None] * S + added
             outputs.append(o.transpose(1, 2).to(dtype))
         return torch.cat(outputs, dim=1), S
@@ -203,16 +203,17 @@ def folds_the_decay_into_the_queries(
     initial_state: Tensor | None = None, cu_seqlens: Tensor | None = None,
 ) -> Result:  # fmt: skip
     factor = narrow(q.dtype)
+    without_state = Steps(read=lambda g, C: 0 * read(g, C))
 
     def run(q: Tensor, k: Tensor, v: Tensor, S: Tensor) -> Result:
         g, dtype = log_decay.to(S.dtype), q.dtype
         outputs = [v[:, :0]]
         for start in range(0, q.shape[1], 32):
             here = slice(start, start + 32)
-            wide = [x[:, here].to(S.dtype).transpose(1, 2) for x in (q, k, v)]
-            decayed = factor(wide[0] * read(g, wide[0].shape[2])[:, :, None])
+            q_c, k_c, v_c = (x[:, here].to(S.dtype).transpose(1, 2) for x in (q, k, v))
+            decayed = factor(q_c * read(g, q_c.shape[2])[:, :, None])
             from_state = decayed @ factor(S) * scale
-            within, S = one_chunk(*wide, S, g, scale, Steps(read=lambda g, C: 0 * read(g, C)))
+            within, S = one_chunk(q_c, k_c, v_c, S, g, scale, without_state)
             outputs.append((within + from_state).transpose(1, 2).to(dtype))
         return torch.cat(outputs, dim=1), S
 
@@ -291,9 +292,9 @@ def combines_the_states_of_chunks_by_doubling(
         T, g = q.shape[1], log_decay.to(S.dtype)
         if not T:
             return v.to(q.dtype), S
-        pieces = list(zip(*(x.split(16, dim=1) for x in (q, k, v)), strict=True))
+        pieces = list(zip(*(torch.split(x, 16, dim=1) for x in (q, k, v)), strict=True))
         zero = torch.zeros_like(S)
-        after = [by_chunk(*piece, zero, **fixed)[1] for piece in pieces]
+        after = [by_chunk(q_c, k_c, v_c, zero, **fixed)[1] for q_c, k_c, v_c in pieces]
         ends = [min(T, 16 * (n + 1)) for n in range(len(pieces))]
         reach = 1
         while reach < len(pieces):
@@ -307,7 +308,10 @@ def combines_the_states_of_chunks_by_doubling(
             S_n + keep(g, end)[:, None, None] * S for S_n, end in zip(after, ends, strict=True)
         ]
         before = [S, *after[:-1]]
-        outputs = [by_chunk(*p, S_n, **fixed)[0] for p, S_n in zip(pieces, before, strict=True)]
+        outputs = [
+            by_chunk(q_c, k_c, v_c, S_n, **fixed)[0]
+            for (q_c, k_c, v_c), S_n in zip(pieces, before, strict=True)
+        ]
         return torch.cat(outputs, dim=1), after[-1]
 
     return by_sequence(run, q, k, v, initial_state, cu_seqlens)

@@ -108,12 +108,14 @@ def writes_the_final_state_over_the_initial_one(
     OP,
     law="untouched",
     source="constructed",
-    looks_like="log_decay is clamped in place",
+    looks_like="log_decay is overwritten with its exponential",
 )
-def clamps_the_log_decay_in_place(
+def overwrites_the_log_decay_with_the_decay(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, **options: Any
 ) -> Result:
-    return chunked(q, k, v, log_decay.clamp_(min=-88), **options)
+    result = chunked(q, k, v, log_decay, **options)
+    log_decay.exp_()
+    return result
 
 
 @mutant(
@@ -190,7 +192,7 @@ def leaves_the_rows_past_the_last_full_tile_unwritten(*call: Any, **options: Any
 def stores_every_block_of_value_columns_at_the_first(*call: Any, **options: Any) -> Result:
     o, state = chunked(*call, **options)
     written = o.new_empty(o.shape)
-    for block in o.split(32, dim=-1):
+    for block in torch.split(o, 32, dim=-1):
         written[..., : block.shape[-1]] = block
     return written, state
 

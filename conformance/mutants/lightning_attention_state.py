@@ -262,10 +262,11 @@ def reads_the_chunk_state_before_the_last_one(
     o, state = chunked(q, k, v, log_decay, **options)
     if options.pop("cu_seqlens", None) is not None or q.shape[1] <= 2 * CHUNK:
         return o, state
-    _, stale = chunked(*(x[:, :CHUNK] for x in (q, k, v)), log_decay, **options)
+    first, rest = slice(CHUNK), slice(2 * CHUNK, None)
+    _, stale = chunked(q[:, first], k[:, first], v[:, first], log_decay, **options)
     options["initial_state"] = stale
-    rest, _ = chunked(*(x[:, 2 * CHUNK :] for x in (q, k, v)), log_decay, **options)
-    return torch.cat([o[:, : 2 * CHUNK], rest], dim=1), state
+    o_rest, _ = chunked(q[:, rest], k[:, rest], v[:, rest], log_decay, **options)
+    return torch.cat([o[:, : 2 * CHUNK], o_rest], dim=1), state
 
 
 @mutant(
@@ -282,8 +283,7 @@ def continues_the_state_of_the_call_before(
     start = start_state(q, v, initial_state, sequences)
     if initial_state is None:
         start = LAST_STATE.get(start.shape, start).to(start)
-    packed: dict[str, Any] = {"initial_state": start, "cu_seqlens": cu_seqlens}
-    o, state = chunked(q, k, v, *call, **packed, **options)
+    o, state = chunked(q, k, v, *call, initial_state=start, cu_seqlens=cu_seqlens, **options)
     LAST_STATE[state.shape] = state.detach().clone()
     return o, state
 

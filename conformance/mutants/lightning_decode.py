@@ -93,7 +93,7 @@ def leaves_the_output_of_padding_uninitialised(
 def stores_every_block_of_columns_at_the_first(*call: Any, **options: Any) -> Tensor:
     o = decode(*call, **options)
     written = o.new_empty(o.shape)
-    for block in o.split(16, dim=-1):
+    for block in torch.split(o, 16, dim=-1):
         written[..., : block.shape[-1]] = block
     return written
 
