@@ -211,7 +211,7 @@ def restarts_the_running_decay_every_sixteen_tokens(*call: Any, **options: Any) 
 @mutant(
     OP,
     law="permutation",
-    source=f"A20 {FLA}/commit/40334f1c",
+    source=f"constructed after A20 {FLA}/commit/40334f1c",
     looks_like="pairs that are 16 tokens apart or more use the decay of the next head",
 )
 def takes_the_decay_between_blocks_from_the_next_head(*call: Any, **options: Any) -> Result:
@@ -225,7 +225,7 @@ def takes_the_decay_between_blocks_from_the_next_head(*call: Any, **options: Any
 @mutant(
     OP,
     law="authority",
-    source=f"A33 {FLA}/commit/5aea42b7",
+    source=f"constructed after A33 {FLA}/commit/5aea42b7",
     looks_like="from token 128 on the decay within a chunk is missing",
 )
 def decays_only_the_first_slab_of_tokens(
