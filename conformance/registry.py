@@ -19,7 +19,7 @@ __all__ = ["KINDS", "Entry", "honest", "load", "mutants"]
 
 KINDS = ("mutants", "honest")
 REQUIRED = {"mutants": ("laws", "source", "looks_like"), "honest": ("differs",)}
-NEEDS = {"_triton": "triton", "_numpy": "numpy"}  # a module so named needs that package
+NEEDS = {"_triton": "triton"}  # a module so named needs that package
 
 
 @dataclass(frozen=True)

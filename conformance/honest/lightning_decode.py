@@ -27,9 +27,9 @@ def decodes_one_request_after_another(
         slot = int(slots[b])
         if slot < 0:
             continue
-        one = (x[b][None, None] for x in (q, k, v))
+        q_b, k_b, v_b = (x[b][None, None] for x in (q, k, v))
         row = state_pool[slot][None]
-        read_out, state = chunked(*one, log_decay, scale=scale, initial_state=row)
+        read_out, state = chunked(q_b, k_b, v_b, log_decay, scale=scale, initial_state=row)
         o[b] = read_out[0, 0]
         state_pool[slot] = state[0]
     return o

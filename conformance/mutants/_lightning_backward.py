@@ -118,7 +118,7 @@ class Terms:
 def chunks_of(x: Tensor, like: Tensor, chunk: int) -> list[Tensor]:
     """(B, T, H, .) as a list of (B, H, C, .) in the dtype of ``like``."""
     wide = x.to(like.dtype).transpose(1, 2)
-    return list(wide.split(chunk, dim=2)) if wide.shape[2] else []
+    return list(torch.split(wide, chunk, dim=2)) if wide.shape[2] else []
 
 
 class TwoPass(torch.autograd.Function):
@@ -146,8 +146,8 @@ class TwoPass(torch.autograd.Function):
             chunks.append((q_c, k_c, v_c, do_c, S))
             S = one_chunk(q_c, k_c, v_c, S, g, scale, Steps())[1]
         gradients: tuple[list[Tensor], ...] = ([], [], [])
-        for tensors in reversed(chunks):
-            c = Chunk(*tensors, d_state=d_state, g=g, scale=scale)
+        for q_c, k_c, v_c, do_c, before in reversed(chunks):
+            c = Chunk(q_c, k_c, v_c, do_c, before, d_state, g, scale)
             for one, term in zip(gradients, (terms.d_q, terms.d_k, terms.d_v), strict=True):
                 one.insert(0, term(c))
             d_state = terms.d_start(c)

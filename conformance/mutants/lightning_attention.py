@@ -211,7 +211,7 @@ def restarts_the_running_decay_every_sixteen_tokens(*call: Any, **options: Any) 
 @mutant(
     OP,
     law="permutation",
-    source=f"A20 {FLA}/commit/40334f1c",
+    source=f"constructed after A20 {FLA}/commit/40334f1c",
     looks_like="pairs that are 16 tokens apart or more use the decay of the next head",
 )
 def takes_the_decay_between_blocks_from_the_next_head(*call: Any, **options: Any) -> Result:
@@ -225,7 +225,7 @@ def takes_the_decay_between_blocks_from_the_next_head(*call: Any, **options: Any
 @mutant(
     OP,
     law="authority",
-    source=f"A33 {FLA}/commit/5aea42b7",
+    source=f"constructed after A33 {FLA}/commit/5aea42b7",
     looks_like="from token 128 on the decay within a chunk is missing",
 )
 def decays_only_the_first_slab_of_tokens(
@@ -254,19 +254,18 @@ def remembers_four_chunks_only(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *, scale: float,
     initial_state: Tensor | None = None, cu_seqlens: Tensor | None = None,
 ) -> Result:  # fmt: skip
-    g = log_decay
-
     def run(q: Tensor, k: Tensor, v: Tensor, S: Tensor) -> Result:
-        wide = [x.to(S.dtype).transpose(1, 2) for x in (q, k, v)]
-        o, older = q.new_empty(*v.shape), S
+        q_h, k_h, v_h = (x.to(S.dtype).transpose(1, 2) for x in (q, k, v))
+        outputs, final = [v_h[:, :, :0]], S
         for end in range(16, q.shape[1] + 16, 16):
             first = max(0, end - 80)
+            seen = slice(first, end)
             start = S if first == 0 else torch.zeros_like(S)
-            read_out, older = one_chunk(
-                *(x[:, :, first:end] for x in wide), start, g, scale, Steps()
+            o, final = one_chunk(
+                q_h[:, :, seen], k_h[:, :, seen], v_h[:, :, seen], start, log_decay, scale, Steps()
             )
-            o[:, end - 16 : end] = read_out.transpose(1, 2)[:, end - 16 - first :].to(q.dtype)
-        return o, older
+            outputs.append(o[:, :, end - 16 - first :])
+        return torch.cat(outputs, dim=2).transpose(1, 2).to(q.dtype), final
 
     return by_sequence(run, q, k, v, initial_state, cu_seqlens)
 
@@ -283,4 +282,4 @@ def stops_decaying_the_state_it_reads_after_two_hundred_tokens(
     def frozen(g: Tensor, C: int) -> Tensor:
         return torch.ones_like(read(g, C))
 
-    return chunked(q, *call, **options, **({"read": frozen} if q.shape[1] > 200 else {}))
+    return chunked(q, *call, **options, read=frozen if q.shape[1] > 200 else read)

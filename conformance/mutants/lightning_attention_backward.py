@@ -154,7 +154,7 @@ def gives_the_initial_state_no_gradient(
     OP,
     law="gradients",
     backward=True,
-    source=f"B16 {FLA}/commit/a252c17d",
+    source=f"constructed after B16 {FLA}/commit/a252c17d",
     looks_like="what of the state's gradient passes the chunk unread is lost",
 )
 def does_not_pass_the_gradient_of_the_state_through(*call: Any, **options: Any) -> Result:
@@ -194,7 +194,7 @@ def hides_a_token_from_itself_in_the_backward_pass(*call: Any, **options: Any) -
     OP,
     law="gradients",
     backward=True,
-    source=f"A04 {FLA}/commit/0dc28dcd, in the backward pass",
+    source=f"constructed after A04 {FLA}/commit/0dc28dcd, in the backward pass",
     looks_like="the state's gradient is decayed over a partial chunk as if it were full",
 )
 def decays_the_gradient_over_a_partial_chunk_as_if_full(*call: Any, **options: Any) -> Result:

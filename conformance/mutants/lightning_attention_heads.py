@@ -99,7 +99,7 @@ def applies_silu_to_queries_and_keys(q: Tensor, k: Tensor, *call: Any, **options
 @mutant(
     OP,
     law="homogeneity",
-    source="A34 https://github.com/fla-org/flash-linear-attention/commit/cde25dfd",
+    source="constructed after A34 https://github.com/fla-org/flash-linear-attention/commit/cde25dfd",
     looks_like="the keys are brought to unit length",
 )
 def normalises_the_keys(q: Tensor, k: Tensor, *call: Any, **options: Any) -> Result:
@@ -160,7 +160,7 @@ def counts_the_current_token_twice(
 @mutant(
     OP,
     law="authority",
-    source="C14 https://github.com/fla-org/flash-linear-attention/commit/81ec24f1",
+    source="constructed after C14 https://github.com/fla-org/flash-linear-attention/commit/81ec24f1",
     looks_like="the axes of tokens and heads are taken for each other",
 )
 def reads_tokens_and_heads_in_the_other_order(

@@ -35,7 +35,7 @@ def contiguous_strides(shape: torch.Size) -> tuple[int, ...]:
 @mutant(
     OP,
     law="strides",
-    source=f"B18 {FLA}/commit/71ebc498",
+    source=f"constructed after B18 {FLA}/commit/71ebc498",
     looks_like="k is addressed as if it were contiguous",
 )
 def addresses_the_keys_as_if_contiguous(q: Tensor, k: Tensor, *call: Any, **options: Any) -> Result:
@@ -60,7 +60,7 @@ def addresses_the_initial_state_as_if_contiguous(
 @mutant(
     OP,
     law="authority",
-    source="M05 https://github.com/huggingface/transformers/pull/35943",
+    source="constructed after M05 https://github.com/huggingface/transformers/pull/35943",
     looks_like="v is addressed with the strides of k, which fit only if K = V",
 )
 def addresses_the_values_with_the_strides_of_the_keys(
@@ -108,12 +108,14 @@ def writes_the_final_state_over_the_initial_one(
     OP,
     law="untouched",
     source="constructed",
-    looks_like="log_decay is clamped in place",
+    looks_like="log_decay is overwritten with its exponential",
 )
-def clamps_the_log_decay_in_place(
+def overwrites_the_log_decay_with_the_decay(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, **options: Any
 ) -> Result:
-    return chunked(q, k, v, log_decay.clamp_(min=-88), **options)
+    result = chunked(q, k, v, log_decay, **options)
+    log_decay.exp_()
+    return result
 
 
 @mutant(
@@ -151,7 +153,7 @@ def writes_one_element_behind_the_values(
 @mutant(
     OP,
     law="authority",
-    source=f"L09 {FLA}/commit/ebd4dd27",
+    source=f"constructed after L09 {FLA}/commit/ebd4dd27",
     looks_like="one key and value behind the last are read and written into the final state",
 )
 def reads_one_token_behind_the_last(
@@ -170,7 +172,7 @@ def reads_one_token_behind_the_last(
 @mutant(
     OP,
     law="untouched",
-    source="A08 https://github.com/inclusionAI/cuLA/pull/43",
+    source="constructed after A08 https://github.com/inclusionAI/cuLA/pull/43",
     looks_like="the rows past the last multiple of 16 are never written",
 )
 def leaves_the_rows_past_the_last_full_tile_unwritten(*call: Any, **options: Any) -> Result:
@@ -190,7 +192,7 @@ def leaves_the_rows_past_the_last_full_tile_unwritten(*call: Any, **options: Any
 def stores_every_block_of_value_columns_at_the_first(*call: Any, **options: Any) -> Result:
     o, state = chunked(*call, **options)
     written = o.new_empty(o.shape)
-    for block in o.split(32, dim=-1):
+    for block in torch.split(o, 32, dim=-1):
         written[..., : block.shape[-1]] = block
     return written, state
 
@@ -214,7 +216,7 @@ def accumulates_into_memory_that_was_not_cleared(
 @mutant(
     OP,
     law="determinism",
-    source="A46 https://github.com/flashserve/flash-linear-attention-npu/issues/440",
+    source="constructed after A46 https://github.com/flashserve/flash-linear-attention-npu/issues/440",
     looks_like="every third call loses its last row, as to a race",
 )
 def loses_the_last_row_in_every_third_call(*call: Any, **options: Any) -> Result:
@@ -245,7 +247,7 @@ def remembers_the_answer_by_the_address_of_the_queries(
 @mutant(
     OP,
     law="homogeneity",
-    source="C30 https://github.com/sgl-project/sglang-jax/pull/928",
+    source="constructed after C30 https://github.com/sgl-project/sglang-jax/pull/928",
     looks_like="the answer is remembered by the shape and dtype of the inputs",
 )
 def remembers_the_answer_by_the_shapes_of_the_inputs(

@@ -109,7 +109,7 @@ def decays_short_sequences_until_the_longest_ends(
 @mutant(
     OP,
     law="packed",
-    source="C09 https://github.com/sgl-project/sglang/issues/31833",
+    source="constructed after C09 https://github.com/sgl-project/sglang/issues/31833",
     looks_like="states are stored by the tile of the whole buffer, so that neighbours collide",
 )
 def shares_a_state_slot_between_neighbours_in_one_tile(
@@ -177,7 +177,7 @@ def rounds_the_borders_of_sequences_down(
 @mutant(
     OP,
     law="untouched",
-    source="C05 https://github.com/vllm-project/vllm/pull/56524",
+    source="constructed after C05 https://github.com/vllm-project/vllm/pull/56524",
     looks_like="the final state of an empty sequence is uninitialised memory",
 )
 def leaves_the_state_of_an_empty_sequence_uninitialised(

@@ -14,7 +14,7 @@ OP = "lightning_attention"
 @mutant(
     OP,
     law="authority",
-    source="A18 https://github.com/flashinfer-ai/flashinfer/issues/2490",
+    source="constructed after A18 https://github.com/flashinfer-ai/flashinfer/issues/2490",
     looks_like="1 + g is taken for the decay e^g",
 )
 def takes_one_plus_the_logarithm_for_the_decay(
@@ -50,7 +50,7 @@ def gives_heads_past_the_fourth_the_decays_of_the_first(
 @mutant(
     OP,
     law="sharding",
-    source="A02 https://github.com/sgl-project/sglang/pull/30360",
+    source="constructed after A02 https://github.com/sgl-project/sglang/pull/30360",
     looks_like="the slopes are recomputed from the number of heads in this shard",
 )
 def recomputes_the_slopes_from_the_local_head_count(
@@ -75,7 +75,7 @@ def forgets_the_decay_of_slow_heads(
 @mutant(
     OP,
     law="authority",
-    source="A42 https://github.com/NVIDIA/cudnn-frontend/issues/916",
+    source="constructed after A42 https://github.com/NVIDIA/cudnn-frontend/issues/916",
     looks_like="the decay of one step is rounded to bfloat16 and then compounded",
 )
 def compounds_a_decay_rounded_to_bfloat16(
@@ -88,7 +88,7 @@ def compounds_a_decay_rounded_to_bfloat16(
 @mutant(
     OP,
     law="authority",
-    source="K04 https://github.com/NVIDIA-NeMo/Automodel/pull/2484",
+    source="constructed after K04 https://github.com/NVIDIA-NeMo/Automodel/pull/2484",
     looks_like="the log decay was cast to bfloat16 with the weights of the model",
 )
 def casts_the_log_decay_to_bfloat16(

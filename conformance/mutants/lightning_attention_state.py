@@ -125,7 +125,7 @@ def restarts_from_zero_for_every_call_of_several_tokens(
 @mutant(
     OP,
     law="handover",
-    source="C01 https://github.com/sgl-project/sglang-jax/commit/42b1db01",
+    source="constructed after C01 https://github.com/sgl-project/sglang-jax/commit/42b1db01",
     looks_like="the initial state is used only by calls of more than one chunk",
 )
 def takes_the_initial_state_only_if_there_are_several_chunks(
@@ -158,7 +158,7 @@ def never_decays_the_initial_state(
 @mutant(
     OP,
     law="handover",
-    source=f"C11 {FLA}/pull/1176",
+    source=f"constructed after C11 {FLA}/pull/1176",
     looks_like="the state that is handed over is decayed once more on arrival",
 )
 def decays_the_initial_state_once_more_on_arrival(
@@ -253,7 +253,7 @@ def returns_the_final_state_in_the_dtype_of_the_keys(
 @mutant(
     OP,
     law="authority",
-    source=f"A24 {FLA}/commit/e18aedf2",
+    source=f"constructed after A24 {FLA}/commit/e18aedf2",
     looks_like="the third chunk and later ones read the state of two chunks before",
 )
 def reads_the_chunk_state_before_the_last_one(
@@ -262,10 +262,11 @@ def reads_the_chunk_state_before_the_last_one(
     o, state = chunked(q, k, v, log_decay, **options)
     if options.pop("cu_seqlens", None) is not None or q.shape[1] <= 2 * CHUNK:
         return o, state
-    _, stale = chunked(*(x[:, :CHUNK] for x in (q, k, v)), log_decay, **options)
+    first, rest = slice(CHUNK), slice(2 * CHUNK, None)
+    _, stale = chunked(q[:, first], k[:, first], v[:, first], log_decay, **options)
     options["initial_state"] = stale
-    rest, _ = chunked(*(x[:, 2 * CHUNK :] for x in (q, k, v)), log_decay, **options)
-    return torch.cat([o[:, : 2 * CHUNK], rest], dim=1), state
+    o_rest, _ = chunked(q[:, rest], k[:, rest], v[:, rest], log_decay, **options)
+    return torch.cat([o[:, : 2 * CHUNK], o_rest], dim=1), state
 
 
 @mutant(
@@ -282,8 +283,7 @@ def continues_the_state_of_the_call_before(
     start = start_state(q, v, initial_state, sequences)
     if initial_state is None:
         start = LAST_STATE.get(start.shape, start).to(start)
-    packed: dict[str, Any] = {"initial_state": start, "cu_seqlens": cu_seqlens}
-    o, state = chunked(q, k, v, *call, **packed, **options)
+    o, state = chunked(q, k, v, *call, initial_state=start, cu_seqlens=cu_seqlens, **options)
     LAST_STATE[state.shape] = state.detach().clone()
     return o, state
 

@@ -16,7 +16,7 @@ FLA = "https://github.com/fla-org/flash-linear-attention"
     OP,
     law="packed",
     profile=PROFILES,
-    source="A07 https://github.com/inclusionAI/cuLA/pull/38",
+    source="constructed after A07 https://github.com/inclusionAI/cuLA/pull/38",
     looks_like="the last tile of a sequence loads the tokens of the next one into the state",
 )
 def loads_the_next_sequence_into_the_last_tile(*call: Any, **options: Any) -> Result:
@@ -27,7 +27,7 @@ def loads_the_next_sequence_into_the_last_tile(*call: Any, **options: Any) -> Re
     OP,
     law="packed",
     profile=PROFILES,
-    source="A08 https://github.com/inclusionAI/cuLA/pull/43",
+    source="constructed after A08 https://github.com/inclusionAI/cuLA/pull/43",
     looks_like="the last tile of a sequence is stored over the first rows of the next one",
 )
 def stores_the_last_tile_over_the_next_sequence(*call: Any, **options: Any) -> Result:
@@ -62,7 +62,7 @@ def takes_the_innermost_stride_to_be_one(
     OP,
     law="strides",
     profile=PROFILES,
-    source=f"B18 {FLA}/commit/71ebc498",
+    source=f"constructed after B18 {FLA}/commit/71ebc498",
     looks_like="q is addressed as if it were contiguous",
 )
 def addresses_the_queries_as_if_contiguous(q: Tensor, *call: Any, **options: Any) -> Result:
@@ -118,7 +118,7 @@ def multiplies_the_lanes_of_the_next_head(*call: Any, **options: Any) -> Result:
     OP,
     law="authority",
     profile=PROFILES,
-    source=f"A20 {FLA}/commit/40334f1c",
+    source=f"constructed after A20 {FLA}/commit/40334f1c",
     looks_like="the decay is that of head (h + n) mod H in sequence n",
 )
 def takes_the_decay_by_head_and_sequence(*call: Any, **options: Any) -> Result:

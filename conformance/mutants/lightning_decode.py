@@ -40,7 +40,7 @@ def wraps_padding_to_the_last_slot(
 @mutant(
     OP,
     law="untouched",
-    source="C08 https://github.com/lightseekorg/tokenspeed/pull/969",
+    source="constructed",
     looks_like="the whole pool is decayed, listed or not",
 )
 def decays_the_whole_pool(
@@ -93,7 +93,7 @@ def leaves_the_output_of_padding_uninitialised(
 def stores_every_block_of_columns_at_the_first(*call: Any, **options: Any) -> Tensor:
     o = decode(*call, **options)
     written = o.new_empty(o.shape)
-    for block in o.split(16, dim=-1):
+    for block in torch.split(o, 16, dim=-1):
         written[..., : block.shape[-1]] = block
     return written
 
@@ -172,7 +172,7 @@ def reads_64_bit_slots_as_32_bit(
 @mutant(
     OP,
     law="authority",
-    source="A30 https://github.com/fla-org/flash-linear-attention/commit/f636f5a1",
+    source="constructed after A30 https://github.com/fla-org/flash-linear-attention/commit/f636f5a1",
     looks_like="the new state is never written back to the pool",
 )
 def never_writes_the_state_back(
@@ -198,7 +198,7 @@ def updates_a_copy_of_a_strided_pool(
 @mutant(
     OP,
     law="authority",
-    source="C01 https://github.com/sgl-project/sglang-jax/commit/42b1db01",
+    source="constructed after C01 https://github.com/sgl-project/sglang-jax/commit/42b1db01",
     looks_like="the first request of the batch is taken for a new one and starts from zero",
 )
 def starts_the_first_request_from_zero(
@@ -213,7 +213,7 @@ def starts_the_first_request_from_zero(
 @mutant(
     OP,
     law="determinism",
-    source="C15 https://github.com/PaddlePaddle/FastDeploy/pull/6994",
+    source="constructed after C15 https://github.com/PaddlePaddle/FastDeploy/pull/6994",
     looks_like="states are kept beside the pool and continued from there",
 )
 def keeps_its_own_states_beside_the_pool(
@@ -260,7 +260,7 @@ def reads_the_state_before_the_token_is_added(*call: Any, **options: Any) -> Ten
 @mutant(
     OP,
     law="authority",
-    source="A03 https://github.com/lablup/mlxcel/pull/1039",
+    source="constructed",
     looks_like="the new state is read with the key, not with the query",
 )
 def reads_the_state_with_the_key(
@@ -315,7 +315,7 @@ def ignores_the_scale_it_is_given(q: Tensor, *call: Any, scale: float, **options
 @mutant(
     OP,
     law="authority",
-    source="A02 https://github.com/sgl-project/sglang/pull/30360",
+    source="constructed after A02 https://github.com/sgl-project/sglang/pull/30360",
     looks_like="the heads take their decays in reverse order",
 )
 def pairs_the_heads_with_the_decays_of_others(

@@ -105,7 +105,7 @@ def grows_the_slopes_linearly_with_the_head(
 @mutant(
     OP,
     law="authority",
-    source="K04-like; architecture 4.2: model.to(bfloat16) casts the buffer",
+    source="constructed after K04; architecture 4.2: model.to(bfloat16) casts the buffer",
     looks_like="the slopes were cast to bfloat16 with the model",
 )
 def casts_the_slopes_to_bfloat16(
@@ -157,7 +157,7 @@ def sorts_the_extra_heads_among_the_others(
 @mutant(
     OP,
     law="authority",
-    source="A02 https://github.com/sgl-project/sglang/pull/30360",
+    source="constructed after A02 https://github.com/sgl-project/sglang/pull/30360",
     looks_like="the slopes of half the heads are repeated, as on two shards",
 )
 def repeats_the_slopes_of_half_the_heads(
@@ -182,7 +182,7 @@ def counts_the_heads_from_zero(heads: int, layer: int, layers: int, *, origin: i
 @mutant(
     OP,
     law="authority",
-    source="A18 https://github.com/flashinfer-ai/flashinfer/issues/2490",
+    source="constructed after A18 https://github.com/flashinfer-ai/flashinfer/issues/2490",
     looks_like="the decay is returned, not its logarithm",
 )
 def returns_the_decay_and_not_its_logarithm(

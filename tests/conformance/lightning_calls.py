@@ -5,10 +5,14 @@ B batch, T tokens, N sequences, H heads, K key dim, V value dim, P pool rows.
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when kernels are defined
 
 Tensor = torch.Tensor
 Call = dict[str, Any]
@@ -134,3 +138,39 @@ def decode_answer(call: Call) -> tuple[Tensor, Tensor]:
             )  # fmt: skip
             o[b], pool[slot] = read[0, 0], state[0]
     return o, pool
+
+
+def of(op, entries, **wanted):
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if entry.declaration.op == op
+        and all(getattr(entry.declaration, key) == value for key, value in wanted.items())
+    }
+
+
+def dtypes(entry):
+    if entry.module.endswith("_triton"):
+        return ["float32"]  # the plain interpreter gets bfloat16 wrong
+    declared = entry.declaration.profile
+    return list(DTYPES) if declared is None else list(declared)
+
+
+def parameters(op, entries, **wanted):
+    return pytest.mark.parametrize(
+        "entry", [pytest.param(e, id=n) for n, e in of(op, entries, **wanted).items()]
+    )
+
+
+def run(entry, call):
+    if entry.declaration.array == "torch":
+        return entry.function(**call)
+    given = {n: x.numpy() if isinstance(x, torch.Tensor) else x for n, x in call.items()}
+    return torch.as_tensor(entry.function(**given))
+
+
+def copied(call, place=torch.clone):
+    return {
+        name: place(x) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+        for name, x in call.items()
+    }

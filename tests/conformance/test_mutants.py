@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 
 import numpy as np
@@ -11,20 +10,18 @@ import pytest
 import torch
 from lightning_calls import (
     ATTENTION,
-    DECODE,
     DTYPES,
-    UNIT,
     apart,
     attention_call,
-    decode_answer,
-    decode_call,
+    copied,
+    dtypes,
     limits,
+    of,
+    parameters,
     recurrence,
+    run,
 )
-
-os.environ.setdefault("TRITON_INTERPRET", "1")
-
-from lingspec.conformance.registry import honest, load, mutants  # Triton reads the switch on import
+from lingspec.conformance.registry import honest, load, mutants
 
 LAWS = {
     "additivity", "authority", "causality", "determinism", "exact", "gradients", "handover",
@@ -43,42 +40,6 @@ def uninitialised_memory_is_nan():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-
-
-def of(op, entries, **wanted):
-    return {
-        name: entry
-        for name, entry in entries.items()
-        if entry.declaration.op == op
-        and all(getattr(entry.declaration, key) == value for key, value in wanted.items())
-    }
-
-
-def dtypes(entry):
-    if entry.module.endswith("_triton"):
-        return ["float32"]  # the plain interpreter gets bfloat16 wrong
-    declared = entry.declaration.profile
-    return list(DTYPES) if declared is None else list(declared)
-
-
-def parameters(op, entries, **wanted):
-    return pytest.mark.parametrize(
-        "entry", [pytest.param(e, id=n) for n, e in of(op, entries, **wanted).items()]
-    )
-
-
-def run(entry, call):
-    if entry.declaration.array == "torch":
-        return entry.function(**call)
-    given = {n: x.numpy() if isinstance(x, torch.Tensor) else x for n, x in call.items()}
-    return torch.as_tensor(entry.function(**given))
-
-
-def copied(call, place=torch.clone):
-    return {
-        name: place(x) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
-        for name, x in call.items()
-    }
 
 
 def unchanged(views, call):
@@ -164,71 +125,6 @@ def test_an_honest_variant_of_attention_agrees_with_float64(entry):
 def test_an_honest_variant_has_the_gradients_of_the_recurrence(entry):
     for name in ("several chunks and a tail", "square", "packed", "no tokens"):
         assert gradients_are_right(entry.function, attention_call(**ATTENTION[name])), name
-
-
-def decode_is_right(entry, call, dtype):
-    want, want_pool = decode_answer(call)
-    views = copied(call, apart)
-    o = run(entry, views)
-    pool, padding = views["state_pool"], call["slots"] < 0
-    listed = call["slots"][~padding]
-    others = torch.ones(len(pool), dtype=torch.bool).index_fill(0, listed, False)
-    near = 2 * UNIT[dtype] * (10 + want.abs())  # |q| |S| is below 10 / scale in these calls
-    return (
-        o.dtype == dtype
-        and bool(o.isfinite().all())
-        and bool(((o - want).abs() <= near)[~padding].all())
-        and bool(((pool - want_pool).abs() <= 8 * UNIT[pool.dtype] * (1 + want_pool.abs())).all())
-        and torch.equal(pool[others], call["state_pool"][others])
-        and all(torch.equal(views[name], call[name]) for name in ("q", "k", "v", "log_decay"))
-    )
-
-
-@parameters("lightning_decode", honest())
-def test_an_honest_variant_of_decode_agrees_with_float64(entry):
-    for dtype in dtypes(entry):
-        for case in DECODE:
-            assert decode_is_right(entry, decode_call(**case, dtype=DTYPES[dtype]), DTYPES[dtype])
-
-
-@parameters("lightning_decode", mutants())
-def test_a_mutant_of_decode_is_wrong_somewhere(entry):
-    calls = [decode_call(**case) for case in DECODE]
-    wrong = not all(decode_is_right(entry, call, torch.float32) for call in calls)
-    assert wrong or any(not decode_is_right(entry, call, torch.float32) for call in calls)
-
-
-LAYERS = [
-    (heads, layer, layers, origin)
-    for heads in (1, 2, 3, 6, 8, 12, 20, 32, 48, 64)
-    for layers in (2, 20, 80)
-    for layer in {0, 1, layers // 2, layers - 1}
-    for origin in (0, 1)
-]
-
-
-def exponents(heads, layer, layers, origin):
-    below = 2 ** (heads.bit_length() - 1)
-    powers = [8 * (h + 1) / below for h in range(below)]
-    powers += [4 * (2 * h + 1) / below for h in range(heads - below)]
-    slopes = np.exp2(-np.array(powers)).astype(np.float32)
-    return -(slopes * np.float32(1 - (layer - origin) / (layers - 1) + 1e-5))
-
-
-def log_decay_is_right(entry, heads, layer, layers, origin):
-    got = np.asarray(entry.function(heads, layer, layers, origin=origin))
-    want = exponents(heads, layer, layers, origin)
-    return got.dtype == want.dtype and np.array_equal(got, want)
-
-
-@parameters("lightning_log_decay", honest())
-def test_an_honest_variant_of_log_decay_has_equal_bits(entry):
-    assert all(log_decay_is_right(entry, *layer) for layer in LAYERS)
-
-
-@parameters("lightning_log_decay", mutants())
-def test_a_mutant_of_log_decay_differs_in_some_bit(entry):
-    assert not all(log_decay_is_right(entry, *layer) for layer in LAYERS)
 
 
 def is_observable(name, entry):
