@@ -101,6 +101,8 @@ def _check_coverage(path: Path, op: str, told: Mapping[str, Any], profile: str) 
     counts = COUNTS.get(profile)
     if counts is None or profile == "smoke":
         raise CertificateError(f"{path}: profile {profile!r} is not sufficient for certification")
+    if not told["laws"]:
+        raise CertificateError(f"{path}: nothing of {op} was run")
     for dtype, laws in told["laws"].items():
         for law in laws_for(contract(op)):
             row = laws.get(law)

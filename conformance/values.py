@@ -7,11 +7,18 @@ case alone, the same on every machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-__all__ = ["COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "laid_out", "rng", "tokens"]
+if TYPE_CHECKING:
+    from lingspec.conformance.case import Case
+
+__all__ = [
+    "COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "far_one", "laid_out", "rng", "tokens",
+]  # fmt: skip
 
 FAMILIES = (
     "normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "impulse", "repeated",
@@ -31,8 +38,16 @@ def rng(seed: int, salt: str = "") -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def tokens(family: str, shape: tuple[int, ...], g: torch.Generator, *, salt: int) -> Tensor:
-    """Float64 values of one argument (..., T, H, D); ``salt`` is 0, 1, 2 for q, k, v."""
+def tokens(
+    family: str, shape: tuple[int, ...], g: torch.Generator, *, salt: int, tame: bool = False
+) -> Tensor:
+    """Float64 values of one argument (..., T, H, D); ``salt`` is 0, 1, 2 for q, k, v.
+
+    ``tame`` keeps every product and sum of them below 65504, for float16.
+    """
+    if tame:
+        small = {"mixed": "normal", "heavy": "normal"}.get(family, family)
+        return 0.25 * tokens(small, shape, g, salt=salt)
     x = torch.randn(shape, generator=g, dtype=torch.float64)
     if x.numel() == 0:
         return x
@@ -123,6 +138,14 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     made = room[..., : step * x.shape[-1] : step]
     made.copy_(x)
     return made
+
+
+def far_one(case: Case, tensors: Mapping[str, Tensor]) -> str | None:
+    """Which tensor a case with layout ``far`` puts beyond 2^31 elements."""
+    if case.traits["layout"] != "far":
+        return None
+    names = [n for n, x in tensors.items() if x.is_floating_point() and x.dim() > 1 and x.shape[0] * x.shape[1] > 1]
+    return names[case.seed % len(names)] if names else None
 
 
 def unit_scale(K: int, g: torch.Generator) -> float:

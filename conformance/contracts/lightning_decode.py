@@ -29,10 +29,10 @@ def make(case: Case) -> Call:
     g = values.rng(case.seed)
     dtype, exact = case.torch_dtype, case.law == "exact"
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    tame = 0.25 if dtype == torch.float16 and not exact else 1.0
+    tame = dtype == torch.float16 and not exact
     tensors: dict[str, Tensor] = {}
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
-        x = tame * values.tokens(family, (B, H, D), g, salt=salt)
+        x = values.tokens(family, (B, H, D), g, salt=salt, tame=tame)
         tensors[name] = values.laid_out(x.to(dtype), case.traits["layout"])
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     kind = "integers" if exact else "normal"
@@ -43,7 +43,8 @@ def make(case: Case) -> Call:
         slots[torch.randperm(B, generator=g)[: (B + 2) // 3]] = -1
     tensors["slots"] = slots.to(torch.int32 if case.seed % 2 else torch.int64)
     scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
-    return Call(case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT)
+    coherent = family in values.COHERENT
+    return Call(case.op, tensors, {"scale": scale}, coherent, far=values.far_one(case, tensors))
 
 
 def authority(call: Call, profile: Profile) -> dict[str, Limits]:
@@ -110,7 +111,7 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
 
 
 FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "integers")
-LAYOUTS = ("dense", "fused", "headfirst", "padded", "stepped")
+LAYOUTS = values.LAYOUTS
 
 LIGHTNING_DECODE = Contract(
     op="lightning_decode",

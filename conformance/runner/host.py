@@ -170,13 +170,13 @@ class Host:
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
         positional: tuple[str, ...], outputs: tuple[str, ...], mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan",
+        poison: str = "nan", far: str | None = None,
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
         given = {**tensors, **(cotangents or {})}
         if self.sock is None:
             self._start()
-        if self.arena.place(given):
+        if self.arena.place(given, far):
             self._share()
         self.arena.fill(given)
         before = self.arena.snapshot()

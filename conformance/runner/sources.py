@@ -35,7 +35,7 @@ def sources(candidates: list[Any], baseline: set[str]) -> list[list[str]]:
         for name, loaded in list(sys.modules.items()):
             place = getattr(loaded, "__file__", None)
             beside = folder is not None and place and Path(place).resolve().parent == folder
-            ours = name.partition(".")[0] in roots or (beside and name not in baseline)
+            ours = beside or any(name == root or name.startswith(root + ".") for root in roots)
             if ours and name not in baseline:
                 found |= _file(name)
     return sorted([name, file] for name, file in found.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,7 +103,8 @@ def _registered(kind: str, name: str) -> Candidate:
     if name not in entries:
         raise TargetError("usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all")
     entry = entries[name]
-    return Candidate(entry.name, entry.function, entry.declaration)
+    cost = entry.declaration.cost or ("interpreted" if entry.module.endswith("_triton") else "native")
+    return Candidate(entry.name, entry.function, replace(entry.declaration, cost=cost))
 
 
 def _import(module: str, extra: str) -> ModuleType:
