@@ -85,8 +85,9 @@ def measure_fla(repeats: int) -> dict[str, float]:
 
 def use_plain_arithmetic() -> None:
     """Put the interpreter's own builder into the emulator's launch."""
-    from lingspec.conformance import emulator
     from triton.runtime.interpreter import InterpreterBuilder
+
+    from lingspec.conformance import emulator
 
     running = emulator._STATE.emulator
     running.builder = running.semantic.builder = InterpreterBuilder()

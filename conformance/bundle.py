@@ -93,7 +93,9 @@ def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call
     made = contract(case.op).make(case)
     if not tensors:
         return made
-    cotangents = {n.removeprefix(_COTANGENT): x for n, x in tensors.items() if n.startswith(_COTANGENT)}
+    cotangents = {
+        n.removeprefix(_COTANGENT): x for n, x in tensors.items() if n.startswith(_COTANGENT)
+    }
     # A file has no order: the contract's own call gives it.
     stored = {n: tensors[n] for n in made.tensors if n in tensors}
     if set(stored) != set(made.tensors):

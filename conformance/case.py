@@ -1,6 +1,6 @@
 """A case: one concrete input, as a few words that anybody can turn into it again.
 
-    lightning_attention:handover.bf16.B1.T65.H4.K16.V24.state.slopes.normal.dense.cut33.9f3c
+lightning_attention:handover.bf16.B1.T65.H4.K16.V24.state.slopes.normal.dense.cut33.9f3c
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class Case:
         try:
             made["seed"] = int(seed, 16)
         except ValueError:
-            raise CaseError(f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal") from None
+            raise CaseError(
+                f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal"
+            ) from None
         made["flags"] = frozenset(made["flags"])
         return cls(op=op, **made)
 
@@ -126,7 +128,7 @@ class Call:
     params: dict[str, Any]
     coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
     cotangents: dict[str, Tensor] = field(default_factory=dict)
-    far: str | None = None  # the tensor whose last elements lie beyond 2^31 others
+    far: tuple[str, ...] = ()  # tensors whose last elements lie beyond 2^31 others
 
     def with_tensors(self, **changes: Tensor) -> Call:
         """This call with some tensors replaced."""

@@ -19,7 +19,15 @@ from lingspec.conformance.plan import COUNTS
 from lingspec.conformance.run import laws_for
 from lingspec.conformance.runner.sources import locate
 
-__all__ = ["PREDICATE", "SPEC_VERSION", "CertificateError", "contract_digest", "digests", "statement", "verify"]
+__all__ = [
+    "PREDICATE",
+    "SPEC_VERSION",
+    "CertificateError",
+    "contract_digest",
+    "digests",
+    "statement",
+    "verify",
+]
 
 SPEC_VERSION = "2026.11"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -78,7 +86,9 @@ def verify(path: Path) -> dict[str, Any]:
         raise CertificateError(f"{path} was changed after it was issued: its seal does not fit")
     predicate = body["predicate"]
     if predicate.get("specVersion") != SPEC_VERSION:
-        raise CertificateError(f"{path} is for spec {predicate.get('specVersion')}; this is {SPEC_VERSION}")
+        raise CertificateError(
+            f"{path} is for spec {predicate.get('specVersion')}; this is {SPEC_VERSION}"
+        )
     _check_sources(path, body["subject"])
     for op, told in predicate["ops"].items():
         if op not in OPS or told["contract"] != contract_digest(contract(op)):
@@ -94,7 +104,9 @@ def _check_sources(path: Path, subjects: list[dict[str, Any]]) -> None:
         if file is None or file.name != name:
             raise CertificateError(f"{path}: {name} of module {module} is not here")
         if hashlib.sha256(file.read_bytes()).hexdigest() != subject["digest"]["sha256"]:
-            raise CertificateError(f"{path}: {name} of module {module} is not the file that was tested")
+            raise CertificateError(
+                f"{path}: {name} of module {module} is not the file that was tested"
+            )
 
 
 def _check_coverage(path: Path, op: str, told: Mapping[str, Any], profile: str) -> None:

@@ -162,7 +162,9 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
                 progress(n + 1, len(tasks), verdict)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
-    return Report(options, seed, subjects, reports, emulated=launches > 0 and options.device == "cpu")
+    return Report(
+        options, seed, subjects, reports, emulated=launches > 0 and options.device == "cpu"
+    )
 
 
 @contextmanager
@@ -220,7 +222,7 @@ _mine: tuple[Any, Host, list[Part]] | None = None
 
 
 def _start(options: Options) -> None:
-    global _mine  # noqa: PLW0603 - one host for each judging process
+    global _mine
     import torch
 
     torch.set_num_threads(1)
@@ -238,10 +240,10 @@ def _judge_mine(task: Task) -> tuple[Task, Verdict, int]:
 def _spread(options: Options, tasks: Sequence[Task]) -> Iterator[tuple[Task, Verdict, int]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, _start, (options,)) as pool:
-        pending: set[Future[tuple[Task, Verdict, int]]] = {pool.submit(_judge_mine, t) for t in tasks}
+        pending: set[Future[tuple[Task, Verdict, int]]] = {
+            pool.submit(_judge_mine, t) for t in tasks
+        }
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-
-

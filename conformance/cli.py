@@ -67,7 +67,9 @@ def _refuse(error: Exception, code: int) -> int:
 
 
 def _json_flag(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")(
+        command
+    )
 
 
 @main.command()
@@ -105,12 +107,16 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @main.command()
 @click.argument("target", required=False)
 @click.option("--op", "op_names", multiple=True, help="Only this op; may be repeated.")
-@click.option("--profile", type=click.Choice(["smoke", "ci", "full"]), help="How long: ci by default.")
+@click.option(
+    "--profile", type=click.Choice(["smoke", "ci", "full"]), help="How long: ci by default."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="cpu emulates Triton.")
 @click.option("--precision", help="A precision profile of `lingspec ops OP`, or DTYPE=NAME,…")
 @click.option("--backward", is_flag=True, help="An undecorated function has gradients.")
 @click.option("--seed", type=click.IntRange(0), help="Repeat a run.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="lingspec-out by default.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="lingspec-out by default."
+)
 @click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
 @click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
 @click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
@@ -162,7 +168,9 @@ def replay(case: str, as_json: bool, **given: Any) -> int:
 @click.argument("case")
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out"))
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out")
+)
 @click.option("--backward", is_flag=True)
 @_json_flag
 @_one_line
@@ -180,7 +188,9 @@ def minimize(case: str, as_json: bool, **given: Any) -> int:
 @click.option("--compare", help="rtol=1e-2,atol=1e-2: what that allclose would let through.")
 @_json_flag
 @_one_line
-def explain(op: str, case_text: str | None, precision: str | None, compare: str | None, as_json: bool) -> int:
+def explain(
+    op: str, case_text: str | None, precision: str | None, compare: str | None, as_json: bool
+) -> int:
     """Where the limits come from."""
     from lingspec.conformance.explain import explain as tell
 
@@ -194,7 +204,9 @@ def explain(op: str, case_text: str | None, precision: str | None, compare: str 
 @click.option("--profile", type=click.Choice(["smoke", "ci", "full"]), default="ci")
 @click.option("--seed", type=click.IntRange(0), default=0)
 @click.option("--only", multiple=True, help="Only targets whose name contains this.")
-@click.option("--sample", type=click.IntRange(1), help="A seeded sample of this many targets per op.")
+@click.option(
+    "--sample", type=click.IntRange(1), help="A seeded sample of this many targets per op."
+)
 @click.option("-n", "--workers", type=click.IntRange(1), default=1)
 @click.option("--list", "list_only", is_flag=True, help="Name the mutants and honest variants.")
 @_json_flag

@@ -43,8 +43,12 @@ def _table(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {broken}") from broken
     for key, value in table.items():
         if key not in KEYS:
-            raise ConfigError(f"{file}: [tool.lingspec] has key {key!r}, but knows only {', '.join(KEYS)}")
+            raise ConfigError(
+                f"{file}: [tool.lingspec] has key {key!r}, but knows only {', '.join(KEYS)}"
+            )
         wanted = (int, float) if KEYS[key] is float else KEYS[key]
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ConfigError(f"{file}: [tool.lingspec] {key} is {value!r}, but must be {KEYS[key].__name__}")
+            raise ConfigError(
+                f"{file}: [tool.lingspec] {key} is {value!r}, but must be {KEYS[key].__name__}"
+            )
     return dict(table)

@@ -77,7 +77,10 @@ def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return (), ()
     dtypes = {name: session.dtype_of(name) for name in authority}
     wrong: dict[str, dict[str, Tensor]] = degenerates(
-        authority, dtypes, lambda n: index_of(contract, n, "H"), lambda n: index_of(contract, n, "T")
+        authority,
+        dtypes,
+        lambda n: index_of(contract, n, "H"),
+        lambda n: index_of(contract, n, "T"),
     )
     less = lower(session.profile)
     if less is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.conformance import registry
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.run import Part
-from lingspec.conformance.runner.host import Host, Server, TargetRefused
+from lingspec.conformance.runner.host import Host, Server
 
 __all__ = ["nearest"]
 
@@ -32,30 +31,21 @@ def nearest(host: Host, part: Part, contract: Contract, case: Case) -> str:
         return ""
     best, words = EXPLAINS, ""
     server = Server(preload="lingspec.conformance.registry")
+    mutants = Host(server, "mutants:*", contract.op, timeout=10.0)
     try:
-        for name, entry in registry.mutants().items():
-            if entry.declaration.op != contract.op or entry.module.endswith("_triton"):
+        for known in mutants.candidates:
+            if known.cost == "interpreted":
                 continue
-            theirs = _of_mutant(server, name, contract, case)
+            theirs = _results(mutants, known.index, contract, case)
             if theirs is None or not all(theirs[n].shape == want[n].shape for n in want):
                 continue
             left = {n: theirs[n].double() - want[n] - residual[n] for n in want}
             if _size(left) < best * size:
-                best, words = _size(left) / size, str(entry.declaration.extra["looks_like"])
+                best, words = _size(left) / size, str(known.extra["looks_like"])
     finally:
+        mutants.close()
         server.close()
     return words
-
-
-def _of_mutant(server: Server, name: str, contract: Contract, case: Case) -> dict[str, Tensor] | None:
-    try:
-        host = Host(server, f"mutants:{name}", contract.op, timeout=10.0)
-    except TargetRefused:
-        return None
-    try:
-        return _results(host, 0, contract, case)
-    finally:
-        host.close()
 
 
 def _results(host: Host, index: int, contract: Contract, case: Case) -> dict[str, Tensor] | None:

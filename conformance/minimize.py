@@ -18,13 +18,17 @@ from lingspec.conformance.runner.host import Host
 __all__ = ["broken_by", "smaller_case", "zeroed"]
 
 
-def broken_by(host: Host, part: Part, contract: Contract, case: Case, law: str, call: Call | None = None) -> Finding | None:
+def broken_by(
+    host: Host, part: Part, contract: Contract, case: Case, law: str, call: Call | None = None
+) -> Finding | None:
     """The finding of ``law`` in ``case``, or None."""
     verdict = judge_case(host, part.candidate, contract, part.profile, case, call=call)
     return next((f for f in verdict.findings if f.law == law), None)
 
 
-def smaller_case(host: Host, part: Part, contract: Contract, case: Case, law: str, *, seed: int, index: int) -> Case:
+def smaller_case(
+    host: Host, part: Part, contract: Contract, case: Case, law: str, *, seed: int, index: int
+) -> Case:
     """The simplest case that still breaks ``law``; ``seed`` and ``index`` are those it came from."""
 
     def fails(candidate: Case) -> bool:
@@ -46,7 +50,9 @@ def zeroed(host: Host, part: Part, contract: Contract, case: Case, law: str) -> 
 
     for name in ("initial_state", "state_pool"):
         if name in call.tensors:
-            call = _try(call, call.with_tensors(**{name: torch.zeros_like(call.tensors[name])}), fails)
+            call = _try(
+                call, call.with_tensors(**{name: torch.zeros_like(call.tensors[name])}), fails
+            )
     for letter in ("T", "H", "B"):
         call = _without(contract, call, letter, fails)
     left = sum(int(x.count_nonzero()) for n, x in call.tensors.items() if x.is_floating_point())
@@ -55,7 +61,11 @@ def zeroed(host: Host, part: Part, contract: Contract, case: Case, law: str) -> 
 
 def _without(contract: Contract, call: Call, letter: str, fails: Callable[[Call], bool]) -> Call:
     """Set spans of an axis to 0, halves first, as long as the law stays broken."""
-    sizes = [x.shape[a] for n, x in call.tensors.items() if (a := index_of(contract, n, letter)) is not None]
+    sizes = [
+        x.shape[a]
+        for n, x in call.tensors.items()
+        if (a := index_of(contract, n, letter)) is not None
+    ]
     if not sizes or sizes[0] < 2:
         return call
     span = max(1, sizes[0] // 2)
@@ -80,5 +90,3 @@ def _silenced(contract: Contract, call: Call, letter: str, index: slice) -> Call
 def _try(now: Call, simpler: Call, fails: Callable[[Call], bool]) -> Call:
     same = all(torch.equal(x, now.tensors[n]) for n, x in simpler.tensors.items())
     return simpler if not same and fails(simpler) else now
-
-

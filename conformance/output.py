@@ -77,7 +77,10 @@ def write_all(report: Report, folder: Path, junit: Path | None) -> Path | None:
 def _certificate(report: Report) -> bytes:
     ops: dict[str, Any] = {}
     for p in report.parts:
-        told = ops.setdefault(p.op, {"contract": contract_digest(contract(p.op)), "laws": {}, "power": {}, "worst": {}})
+        told = ops.setdefault(
+            p.op,
+            {"contract": contract_digest(contract(p.op)), "laws": {}, "power": {}, "worst": {}},
+        )
         key = f"{p.part.candidate.name}/{p.part.dtype}/{p.part.profile.name}"
         told["laws"][key] = {law: dict(c) for law, c in p.laws().items()}
         told["power"][key] = p.power()
@@ -96,7 +99,11 @@ def _junit(report: Report) -> bytes:
         name = f"{p.op}.{p.part.candidate.name}.{p.part.dtype}.{p.part.profile.name}"
         suite = ET.SubElement(suites, "testsuite", name=name, tests=str(len(p.verdicts)))
         properties = ET.SubElement(suite, "properties")
-        for key, value in (("seed", report.seed), ("profile", report.options.profile), ("device", report.device)):
+        for key, value in (
+            ("seed", report.seed),
+            ("profile", report.options.profile),
+            ("device", report.device),
+        ):
             ET.SubElement(properties, "property", name=key, value=str(value))
         failures = skipped = 0
         for v in p.verdicts:

@@ -22,7 +22,9 @@ COUNTS = {
 }
 
 
-def plan(contract: Contract, laws: tuple[str, ...], dtype: str, cost: str, profile: str, seed: int) -> list[Case]:
+def plan(
+    contract: Contract, laws: tuple[str, ...], dtype: str, cost: str, profile: str, seed: int
+) -> list[Case]:
     """The cases of a run for one dtype, laws in order."""
     counts = COUNTS[profile]
     return [
@@ -38,7 +40,15 @@ def draw(contract: Contract, law: str, cost: str, dtype: str, seed: int, index: 
     Hypothesis mutates what it has drawn; drawing each case afresh keeps them independent.
     """
     found: list[Case] = []
-    _examples(contract, law, cost, dtype, _seed(seed, law, dtype, index), found.append, 1 if index == 0 else 2)
+    _examples(
+        contract,
+        law,
+        cost,
+        dtype,
+        _seed(seed, law, dtype, index),
+        found.append,
+        1 if index == 0 else 2,
+    )
     return found[-1]
 
 

@@ -11,7 +11,7 @@ from lingspec.conformance.contract import Contract
 from lingspec.conformance.laws import law
 from lingspec.conformance.runner.host import CandidateInfo, TargetRefused
 
-__all__ = ["Part", "SHORT", "laws_for", "parts", "precision_of"]
+__all__ = ["SHORT", "Part", "laws_for", "parts", "precision_of"]
 
 SHORT = {str(d).removeprefix("torch."): short for short, d in DTYPES.items()}
 # What is asked of a candidate that names no dtypes.
@@ -46,7 +46,9 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
     made = []
     for dtype, name in by_dtype.items():
         if dtype not in SHORT:
-            raise TargetRefused("usage", f"{candidate.name} declares dtype {dtype!r}; there are {', '.join(SHORT)}")
+            raise TargetRefused(
+                "usage", f"{candidate.name} declares dtype {dtype!r}; there are {', '.join(SHORT)}"
+            )
         try:
             made.append(Part(candidate, SHORT[dtype], profile(name)))
         except UnknownProfileError as unknown:

@@ -59,7 +59,9 @@ def run_self_test(
             info = host.candidates[0]
             rows[target] = Row(kind, name, op, tuple(info.extra.get("laws", ())))
             for part in parts(info, contract):
-                work.setdefault((part.dtype, part.profile.name, info.cost), []).append((target, part))
+                work.setdefault((part.dtype, part.profile.name, info.cost), []).append(
+                    (target, part)
+                )
         for group, case in _rounds(work, op, profile, seed):
             for target, part in work[group]:
                 if not rows[target].done:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +66,9 @@ class Session:
         results = dict(zip(self.contract.results, outcome.outputs, strict=True))
         for name, shared in zip(self.contract.results, outcome.shared, strict=True):
             if shared:
-                self.fail(f"{name} shares memory with an input, but must be its own", law="untouched")
+                self.fail(
+                    f"{name} shares memory with an input, but must be its own", law="untouched"
+                )
         return results | outcome.mutated
 
     def gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
@@ -87,7 +88,9 @@ class Session:
             raise Stop
         if outcome.status != "ok":
             status = "TIMEOUT" if outcome.status == "timeout" else "CRASH"
-            self.fail(outcome.error, law=self.case.law or "authority", status=status, trace=outcome.trace)
+            self.fail(
+                outcome.error, law=self.case.law or "authority", status=status, trace=outcome.trace
+            )
             raise Stop
         if outcome.changed:
             self.fail(f"the call wrote to {outcome.changed}", law="untouched")
@@ -153,4 +156,6 @@ class Session:
 
     def _found(self, law: str, problem: Problem, text: str) -> None:
         said = f"{text}: {problem.text}" if text else problem.text
-        self.fail(said, law=law, where=problem.where, got_want=problem.got_want, excess=problem.excess)
+        self.fail(
+            said, law=law, where=problem.where, got_want=problem.got_want, excess=problem.excess
+        )

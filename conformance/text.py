@@ -12,7 +12,9 @@ from lingspec.conformance.laws import law
 __all__ = ["failure", "lines"]
 
 
-def lines(report: Report, looks_like: dict[str, str], smallest: dict[str, Finding]) -> Iterator[str]:
+def lines(
+    report: Report, looks_like: dict[str, str], smallest: dict[str, Finding]
+) -> Iterator[str]:
     """The report, a line at a time. ``smallest`` and ``looks_like`` go by a finding's case."""
     for part in report.parts:
         yield _headline(report, part)
@@ -24,7 +26,11 @@ def lines(report: Report, looks_like: dict[str, str], smallest: dict[str, Findin
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
-        for name in part.unproven(report.options.profile) if part.status(report.options.profile) == "VOID" else ():
+        for name in (
+            part.unproven(report.options.profile)
+            if part.status(report.options.profile) == "VOID"
+            else ()
+        ):
             kills = part.power().get(name, 0)
             yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
 
@@ -55,7 +61,9 @@ def _headline(report: Report, part: PartReport) -> str:
     head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {report.device}"
     said = f"FAIL {bad} of {total}" if status == "FAIL" else f"{status} {total}"
     worst = max((v.worst for v in part.verdicts), default=0.0)
-    return f"{head}  {said}" + (f", worst error {worst:.2g} of its limit" if status == "PASS" else "")
+    return f"{head}  {said}" + (
+        f", worst error {worst:.2g} of its limit" if status == "PASS" else ""
+    )
 
 
 def _laws(part: PartReport, profile: str) -> Iterator[str]:
@@ -63,7 +71,11 @@ def _laws(part: PartReport, profile: str) -> Iterator[str]:
         if not counts:
             continue
         said = ", ".join(f"{status} {n}" for status, n in sorted(counts.items()))
-        reasons = {v.reason for v in part.verdicts if v.law == name and v.status in ("NOT SUPPORTED", "VOID")}
+        reasons = {
+            v.reason
+            for v in part.verdicts
+            if v.law == name and v.status in ("NOT SUPPORTED", "VOID")
+        }
         why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
         yield f"    {name:<12} {said}{why}"
 

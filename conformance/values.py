@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "far_one", "laid_out", "rng", "tokens",
+    "COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "far_ones", "laid_out", "rng", "tokens",
 ]  # fmt: skip
 
 FAMILIES = (
@@ -140,12 +140,11 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     return made
 
 
-def far_one(case: Case, tensors: Mapping[str, Tensor]) -> str | None:
-    """Which tensor a case with layout ``far`` puts beyond 2^31 elements."""
+def far_ones(case: Case, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Which tensors a case with layout ``far`` puts beyond 2^31 elements."""
     if case.traits["layout"] != "far":
-        return None
-    names = [n for n, x in tensors.items() if x.is_floating_point() and x.dim() > 1 and x.shape[0] * x.shape[1] > 1]
-    return names[case.seed % len(names)] if names else None
+        return ()
+    return tuple(n for n, x in tensors.items() if x.is_floating_point() and x.dim() > 1)
 
 
 def unit_scale(K: int, g: torch.Generator) -> float:

@@ -6,10 +6,11 @@ Letters: B batch, T tokens, N sequences, H heads, K key dim, V value dim, C toke
 import torch
 import triton
 import triton.language as tl
-from lingspec.kernels._decay import LOG2_ZERO, LOG2E, decay_pair
-from lingspec.kernels.checks import require, require_inputs, require_runnable, require_tensor
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from lingspec.kernels._decay import LOG2_ZERO, LOG2E, decay_pair
+from lingspec.kernels.checks import require, require_inputs, require_runnable, require_tensor
 
 __all__ = ["launch_options", "lightning_attention"]
 

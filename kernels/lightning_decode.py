@@ -6,9 +6,10 @@ Letters: B tokens of the step, one a sequence, H heads, K key dim, V value dim, 
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from lingspec.kernels._decay import decay_pair
 from lingspec.kernels.checks import require, require_inputs, require_runnable, require_tensor
-from torch import Tensor
 
 __all__ = ["launch_options", "lightning_decode"]
 

@@ -143,7 +143,9 @@ def limits(
     bound = sum((e.bound for e in parts.values()), zero)
     spread = sum((e.spread for e in parts.values()), zero)
     drift = sum((e.drift.abs() for e in parts.values() if e.drift is not None), zero)
-    own = 2.0 if profile.arithmetic.u < 2.0**-50 else 1.0  # the authority errs as much as a float64 candidate
+    own = (
+        2.0 if profile.arithmetic.u < 2.0**-50 else 1.0
+    )  # the authority errs as much as a float64 candidate
     bound, spread, drift = own * bound, own**2 * spread, own * drift
 
     y = first.value.abs()
@@ -168,5 +170,3 @@ def _larger(a: Errors, b: Errors) -> Errors:
     else:
         drift = torch.where(a.drift.abs() >= b.drift.abs(), a.drift, b.drift)
     return Errors(torch.maximum(a.bound, b.bound), torch.maximum(a.spread, b.spread), drift)
-
-

@@ -70,5 +70,3 @@ def rejected(
         judge(wrong[n], want, dtypes[n], [v[n] for v in variants if n in v]) is not None
         for n, want in authority.items()
     )
-
-

@@ -78,7 +78,9 @@ def profile(name: str) -> Profile:
     points = dict(_BASE[base].points)
     for modifier in modifiers:
         if modifier not in MODIFIERS:
-            raise UnknownProfileError(f"no modifier +{modifier}; there are +{', +'.join(MODIFIERS)}")
+            raise UnknownProfileError(
+                f"no modifier +{modifier}; there are +{', +'.join(MODIFIERS)}"
+            )
         point, form = MODIFIERS[modifier]
         points[point] = form
     return Profile(name, _BASE[base].arithmetic, points, _BASE[base].function_error)

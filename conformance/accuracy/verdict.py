@@ -41,7 +41,9 @@ def judge(
     """
     name = want.name
     if got.dtype != dtype:
-        return Problem("dtype", f"{name} has dtype {_short(got.dtype)}, but must have {_short(dtype)}")
+        return Problem(
+            "dtype", f"{name} has dtype {_short(got.dtype)}, but must have {_short(dtype)}"
+        )
     if got.shape != want.value.shape:
         shape, right = tuple(got.shape), tuple(want.value.shape)
         return Problem("shape", f"{name} has shape {shape}, but must have {right}")

@@ -60,7 +60,7 @@ def make(case: Case) -> Call:
     scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
     return Call(
         case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT,
-        far=values.far_one(case, tensors),
+        far=values.far_ones(case, tensors),
         cotangents=_cotangents(case, (B, T, H, K, V, N), wide) if case.law == "gradients" else {},
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _wide(call: Call, wrap: Callable[[Tensor], Any]) -> dict[str, Any]:
 
 
 def authority(call: Call, profile: Profile) -> dict[str, Limits]:
-    """o and final_state in float64, with their limits."""
+    """O and final_state in float64, with their limits."""
     given = _wide(call, lambda x: running(x, profile))
     with rounding(analysing(profile)):
         forms = [form(**given) for form in _forms(call)]
@@ -165,7 +165,9 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
     small = cost == "interpreted"
     exact = law == "exact"
     edges = EDGES if small else EDGES + LONGER
-    lengths_of = st.one_of(st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12]))
+    lengths_of = st.one_of(
+        st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12])
+    )
     layout = draw(st.sampled_from(values.LAYOUTS[1:] if law == "strides" else LAYOUTS))
     packed = law == "packed" or (
         law != "permutation" and layout != "far" and draw(st.sampled_from((False, False, True)))
@@ -177,9 +179,13 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
         lengths = tuple(draw(st.lists(lengths_of, min_size=1, max_size=at_most)))
     else:
         least = 2 if law in ("permutation", "determinism") else 0
-        axes["B"] = draw(st.sampled_from((1, 2) if small else (1, 2, 3, *((0,) if not least else ()))))
+        axes["B"] = draw(
+            st.sampled_from((1, 2) if small else (1, 2, 3, *((0,) if not least else ())))
+        )
         floor = 2 if law in ("causality", "handover") else (0 if law == "authority" else 1)
-        axes["T"] = draw(st.one_of(st.integers(floor, 20), st.sampled_from(edges), st.sampled_from(edges)))
+        axes["T"] = draw(
+            st.one_of(st.integers(floor, 20), st.sampled_from(edges), st.sampled_from(edges))
+        )
     heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
     axes["H"] = draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads))
     dims = DIMS[:7] if small else DIMS
@@ -193,7 +199,12 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
     decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
     stateful = draw(st.booleans())
     if not small and not packed and draw(st.integers(0, 5)) == 5:  # long memory
-        axes |= {"B": 1, "T": draw(st.sampled_from(LONGER)), "K": min(axes["K"], 40), "V": min(axes["V"], 40)}
+        axes |= {
+            "B": 1,
+            "T": draw(st.sampled_from(LONGER)),
+            "K": min(axes["K"], 40),
+            "V": min(axes["V"], 40),
+        }
         decay = "exactly" if exact else draw(st.sampled_from(("slopes", "slow", "mild", "none")))
     cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
     return Case(

@@ -44,7 +44,7 @@ def make(case: Case) -> Call:
     tensors["slots"] = slots.to(torch.int32 if case.seed % 2 else torch.int64)
     scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
     coherent = family in values.COHERENT
-    return Call(case.op, tensors, {"scale": scale}, coherent, far=values.far_one(case, tensors))
+    return Call(case.op, tensors, {"scale": scale}, coherent, far=values.far_ones(case, tensors))
 
 
 def authority(call: Call, profile: Profile) -> dict[str, Limits]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from lingspec.conformance.honest import honest
 from lingspec.conformance.mutants._lightning import (
     Result,

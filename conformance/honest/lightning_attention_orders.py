@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from lingspec.conformance.honest import honest
 from lingspec.conformance.honest.lightning_attention import narrow
 from lingspec.conformance.mutants._lightning import (

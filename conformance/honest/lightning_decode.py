@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from lingspec.conformance.honest import honest
 from lingspec.conformance.mutants._lightning import Result, Tensor, chunked, decode
 

@@ -49,7 +49,12 @@ def exactness(session: Session) -> tuple[bool, bool]:
     state = float(torch.einsum(heads, x["k"], x["v"]).max())
     for name in ("initial_state", "state_pool"):
         state += float(x[name].max()) if name in x and x[name].numel() else 0.0
-    scores = float((x["q"].amax(tuple(range(x["q"].dim() - 1))) * x["k"].amax(tuple(range(x["k"].dim() - 1)))).sum())
+    scores = float(
+        (
+            x["q"].amax(tuple(range(x["q"].dim() - 1)))
+            * x["k"].amax(tuple(range(x["k"].dim() - 1)))
+        ).sum()
+    )
     whole = 2.0 ** math.floor(-math.log2(arithmetic.u))
     read = scores * float(x["v"].max()) * x["q"].shape[1] + state * float(x["q"].sum(-1).max())
     stored = min([2.0 ** bits[p] for p in ("state", "product") if p in bits], default=whole)

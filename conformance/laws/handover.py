@@ -63,5 +63,3 @@ def _place(session: Session, cut: int) -> str:
         return "tokens " + ", ".join(str(cut % (n + 1)) for n in lengths) + " of the sequences"
     T = session.call.tensors["q"].shape[1]
     return f"token {cut % (T + 1)} of {T}"
-
-

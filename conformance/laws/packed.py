@@ -28,18 +28,27 @@ def check(session: Session) -> None:
         alone = select(contract, call, letter, slice(first, last))
         alone = select(contract, alone, "N", [n])
         del alone.tensors["cu_seqlens"]
-        want = {name: _part(session, name, letter, list(range(first, last)), [n]) for name in contract.results}
-        if not session.expect("packed", session.run(alone), want, f"sequence {n} of {lengths} alone"):
+        want = {
+            name: _part(session, name, letter, list(range(first, last)), [n])
+            for name in contract.results
+        }
+        if not session.expect(
+            "packed", session.run(alone), want, f"sequence {n} of {lengths} alone"
+        ):
             return
     order = list(reversed(range(len(lengths))))
     turned, taken = repacked(contract, call, [places[n] for n in order], letter)
     turned = select(contract, turned, "N", order)
     want = {name: _part(session, name, letter, taken, order) for name in contract.results}
-    session.expect("packed", session.run(turned), want, f"packed {lengths[::-1]}, the sequences reversed")
+    session.expect(
+        "packed", session.run(turned), want, f"packed {lengths[::-1]}, the sequences reversed"
+    )
 
 
 def _part(session: Session, name: str, letter: str, tokens: list[int], rows: list[int]) -> Limits:
     axis = index_of(session.contract, name, letter)
     if axis is not None:
-        return session.authority[name][(slice(None),) * axis + (torch.tensor(tokens, dtype=torch.int64),)]
+        return session.authority[name][
+            (slice(None),) * axis + (torch.tensor(tokens, dtype=torch.int64),)
+        ]
     return session.authority[name][torch.tensor(rows, dtype=torch.int64)]

@@ -27,7 +27,13 @@ def check(session: Session) -> None:
         order = torch.randperm(size, generator=rng(case.seed, letter)).tolist()
         if order == sorted(order):
             order = order[1:] + order[:1]
-        _compare(session, letter, select(contract, session.call, letter, order), order, f"{letter} permuted to {order}")
+        _compare(
+            session,
+            letter,
+            select(contract, session.call, letter, order),
+            order,
+            f"{letter} permuted to {order}",
+        )
         kept = case.seed % size
         other = contract.make(case.with_(seed=case.seed ^ 0x3C3C))
         mixed = other_values(session.call, other, contract, letter, lambda i, k=kept: i == k)

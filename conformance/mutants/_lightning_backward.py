@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from lingspec.conformance.mutants._lightning import (
     CHUNK,
     Result,

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import torch
+
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import CHUNK, Result, Tensor, chunked, steps
 

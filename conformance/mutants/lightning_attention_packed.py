@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import (
     CHUNK,

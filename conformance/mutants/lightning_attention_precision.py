@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import (
     Result,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import Result, Tensor, chunked, head_slopes, recurrent
 

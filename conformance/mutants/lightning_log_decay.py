@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import (
     Tensor,

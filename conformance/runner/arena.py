@@ -49,15 +49,15 @@ class Arena:
         self.used = 0
         self.sparse = False  # one input spans gigabytes, of which only its elements are touched
 
-    def place(self, tensors: Mapping[str, Tensor], far: str | None = None) -> bool:
+    def place(self, tensors: Mapping[str, Tensor], far: tuple[str, ...] = ()) -> bool:
         """Lay out ``tensors`` with their own strides; True if the memory is a new one.
 
-        The one called ``far`` is spread so that its last element lies beyond 2^31 others.
+        Those in ``far`` are spread so that their last element lies beyond 2^31 others.
         """
-        self.slots, at, shrink = {}, GUARD, self.sparse and far is None
-        self.sparse = far is not None
+        self.slots, at, shrink = {}, GUARD, self.sparse and not far
+        self.sparse = bool(far)
         for name, x in tensors.items():
-            strides = _far_strides(x) if name == far else x.stride()
+            strides = _far_strides(x) if name in far else x.stride()
             spread = 1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, strides, strict=True))
             elements = 0 if x.numel() == 0 else spread
             at = -(-at // _ALIGN) * _ALIGN

@@ -123,7 +123,9 @@ class Server:
         except (Closed, TimedOutError) as failed:
             self._errors.seek(0)
             last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise RunnerError(f"the candidate's process does not start: {''.join(last)}") from failed
+            raise RunnerError(
+                f"the candidate's process does not start: {''.join(last)}"
+            ) from failed
         self.ready = True
 
 
@@ -170,7 +172,7 @@ class Host:
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
         positional: tuple[str, ...], outputs: tuple[str, ...], mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan", far: str | None = None,
+        poison: str = "nan", far: tuple[str, ...] = (),
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
         given = {**tensors, **(cotangents or {})}
@@ -210,7 +212,9 @@ class Host:
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused(reply["status"], reply["error"])
         if reply["status"] != "ok":
-            raise TargetRefused("usage", f"target {self.target!r} cannot be loaded: {reply['error']}")
+            raise TargetRefused(
+                "usage", f"target {self.target!r} cannot be loaded: {reply['error']}"
+            )
         self.candidates = [CandidateInfo(i, **c) for i, c in enumerate(reply["candidates"])]
 
     def _share(self) -> None:
@@ -237,7 +241,11 @@ class Host:
             return {"status": "timeout", "error": f"no result within {wait:g} s"}, bytearray()
         except (Closed, ValueError):
             how = self._dead(kill=False)
-            return {"status": "crash", "error": f"the process was {how}", "trace": self._tail()}, bytearray()
+            return {
+                "status": "crash",
+                "error": f"the process was {how}",
+                "trace": self._tail(),
+            }, bytearray()
         if reply.get("nonce") != nonce:
             self._dead(kill=True)
             return {"status": "crash", "error": "an answer that was not asked for"}, bytearray()

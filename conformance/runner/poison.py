@@ -20,7 +20,7 @@ _M_PERTURB = -6  # mallopt: fill every block that malloc hands out
 
 def select(kind: str) -> None:
     """Which poison fills memory from now on."""
-    global _kind  # noqa: PLW0603 - one process, one poison
+    global _kind
     _kind = kind
     try:
         ctypes.CDLL(None).mallopt(_M_PERTURB, _INTEGERS[kind])

@@ -59,7 +59,11 @@ def locate(module: str) -> Path | None:
         return Path(own.origin) if own.origin and Path(own.origin).is_file() else None
     for root in own.submodule_search_locations or ():
         base = Path(root).joinpath(*rest)
-        for found in (base.with_suffix(".py"), base / "__init__.py", *base.parent.glob(f"{base.name}.*so")):
+        for found in (
+            base.with_suffix(".py"),
+            base / "__init__.py",
+            *base.parent.glob(f"{base.name}.*so"),
+        ):
             if found.is_file():
                 return found
     return None

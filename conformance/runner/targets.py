@@ -60,7 +60,7 @@ def load(target: str, op: str | None, *, backward: bool = False) -> list[Candida
 def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
     head, _, attribute = target.partition(":")
     if head in ("mutants", "honest"):
-        return [_registered(head, attribute)]
+        return _registered(head, attribute)
     if head in ADAPTERS:
         module = _import(f"lingspec.conformance.adapters.{head}", ADAPTERS[head])
         found = _declared(module)
@@ -92,19 +92,27 @@ def _candidates(thing: Any, name: str, op: str | None, backward: bool) -> list[C
 
 
 def _declared(module: ModuleType) -> list[Candidate]:
-    own = [(n, x) for n, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__]
+    own = [
+        (n, x) for n, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__
+    ]
     return [Candidate(n, x, d) for n, x in own for d in declarations(x)]
 
 
-def _registered(kind: str, name: str) -> Candidate:
+def _registered(kind: str, name: str) -> list[Candidate]:
+    """One entry of the registry, or all for ``*``."""
     from lingspec.conformance import registry
 
-    entries = registry.mutants() if kind == "mutants" else registry.honest()
-    if name not in entries:
-        raise TargetError("usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all")
-    entry = entries[name]
-    cost = entry.declaration.cost or ("interpreted" if entry.module.endswith("_triton") else "native")
-    return Candidate(entry.name, entry.function, replace(entry.declaration, cost=cost))
+    entries = registry.load(kind)
+    if name != "*" and name not in entries:
+        raise TargetError(
+            "usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all"
+        )
+    found = []
+    for entry in entries.values() if name == "*" else [entries[name]]:
+        cost = "interpreted" if entry.module.endswith("_triton") else "native"
+        declared = replace(entry.declaration, cost=entry.declaration.cost or cost)
+        found.append(Candidate(entry.name, entry.function, declared))
+    return found
 
 
 def _import(module: str, extra: str) -> ModuleType:

@@ -57,12 +57,18 @@ class Worker:
             return {"status": wrong.kind, "error": str(wrong)}, b""
         except Exception as error:
             text = "".join(traceback.format_exception(error)[-4:])
-            return {"status": "crash", "error": f"{type(error).__name__}: {error}", "trace": text}, b""
+            return {
+                "status": "crash",
+                "error": f"{type(error).__name__}: {error}",
+                "trace": text,
+            }, b""
 
     # -- what is asked -----------------------------------------------------------------------
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.candidates = targets.load(request["target"], request["op"], backward=request["backward"])
+        self.candidates = targets.load(
+            request["target"], request["op"], backward=request["backward"]
+        )
         return {"status": "ok", "candidates": [self._described(c) for c in self.candidates]}
 
     def _described(self, candidate: targets.Candidate) -> dict[str, Any]:
@@ -185,7 +191,9 @@ def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
         return f"returned {len(outputs)} values, but must return {', '.join(names)}"
     for x, name in zip(outputs, names, strict=True):
         if type(x) is not Tensor and type(x) is not torch.nn.Parameter:
-            return f"{name} is {type(x).__module__}.{type(x).__qualname__}, but must be torch.Tensor"
+            return (
+                f"{name} is {type(x).__module__}.{type(x).__qualname__}, but must be torch.Tensor"
+            )
         if x.layout != torch.strided:
             return f"{name} has layout {x.layout}, but must have torch.strided"
     return None
@@ -204,5 +212,3 @@ def _forbid_guards(base: int, slots: list[Slot], used: int) -> None:
     edges = [(0, 0), *sorted(ends), (used, used)]
     gaps = [(a[1], b[0]) for a, b in zip(edges, edges[1:], strict=False) if b[0] > a[1]]
     emulator.forbid([(base + first, base + last) for first, last in gaps])
-
-

@@ -21,6 +21,7 @@ from lightning_calls import (
     recurrence,
     run,
 )
+
 from lingspec.conformance.registry import honest, load, mutants
 
 LAWS = {

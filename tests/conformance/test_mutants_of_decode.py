@@ -17,6 +17,7 @@ from lightning_calls import (
     parameters,
     run,
 )
+
 from lingspec.conformance.registry import honest, mutants
 
 

@@ -1,0 +1,149 @@
+"""Contracts and limits in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.accuracy.limits import DELTA, Limits
+from lingspec.conformance.accuracy.power import degenerates, lower
+from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, UnknownProfileError, profile
+from lingspec.conformance.accuracy.verdict import signal
+from lingspec.conformance.case import Case, CaseError
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.contracts import OPS, contract
+from lingspec.conformance.laws import law
+from lingspec.conformance.laws.calls import index_of
+from lingspec.conformance.plan import draw
+from lingspec.conformance.run import laws_for
+
+__all__ = ["describe", "explain", "overview"]
+
+
+def overview() -> dict[str, Any]:
+    """All ops, a line each."""
+    data = {op: contract(op).summary for op in OPS}
+    return {"data": data, "lines": [f"{op:<22} {text}" for op, text in data.items()]}
+
+
+def describe(op: str) -> dict[str, Any]:
+    """One op's contract."""
+    of = contract(op)
+    laws = {name: law(name).sentence for name in laws_for(of)}
+    data = {
+        "op": op, "signature": of.signature, "axes": {a: list(r) for a, r in of.axes.items()},
+        "laws": laws, "profiles": {d: list(p) for d, p in of.profiles.items()},
+        "modifiers": list(MODIFIERS), "silentOn": list(of.silent_on),
+    }  # fmt: skip
+    lines = [f"{op}{of.signature}", f"  {of.summary}", "", "laws"]
+    lines += [f"  {name:<14}{sentence}" for name, sentence in laws.items()]
+    lines += ["", "precision profiles"]
+    lines += [f"  {name:<14}{profile(name).describe()}" for name in NAMES]
+    lines += [f"  {'each +' + m:<20} as well" for m in MODIFIERS] if not of.algebra.bits else []
+    return {"data": data, "lines": [*lines, "", "silent on", *(f"  {s}" for s in of.silent_on)]}
+
+
+def explain(
+    op: str, case_text: str | None, precision: str | None, compare: str | None
+) -> dict[str, Any]:
+    """Where the limits of a case come from; and what an allclose would let through.
+
+    Raises:
+        CaseError: the case is of another op, or `compare` cannot be read.
+    """
+    of = contract(op)
+    if of.algebra.bits:
+        line = f"{op} is held to its bits: there are no limits"
+        return {"data": {"op": op, "bits": True}, "lines": [line]}
+    case = of.parse(case_text) if case_text else _typical(of)
+    if case.op != op:
+        raise CaseError(f"case {case_text!r} is of {case.op}, but must be of {op}")
+    try:
+        used = profile(
+            precision or {"f32": "fp32", "f64": "fp64", "f16": "fp16-tc"}.get(case.dtype, "bf16-tc")
+        )
+    except UnknownProfileError as unknown:
+        raise CaseError(str(unknown)) from unknown
+    call = of.make(case)
+    authority = of.authority(call, used)
+    lines = [f"case       {case}", f"precision  {used.name}: {used.describe()}", *_rule()]
+    data: dict[str, Any] = {"case": str(case), "precision": used.name, "tensors": {}}
+    for name, want in authority.items():
+        told = _tensor(want)
+        data["tensors"][name] = told
+        lines += [f"{name}", *(f"  {k:<16}{v}" for k, v in told.items())]
+    if compare:
+        table = _compared(of, case, authority, used.name, compare)
+        data["compare"] = table
+        lines += ["", f"allclose({compare}) on this case"]
+        lines += [f"  {name:<26}{'accepted' if ok else 'rejected'}" for name, ok in table.items()]
+    return {"data": data, "lines": lines}
+
+
+def _typical(of: Contract) -> Case:
+    """The first drawn case on which statistics are possible and limits are small."""
+    used = profile("bf16-tc")
+    for n in range(1, 50):
+        case = draw(of, "authority", "native", "bf16", 0, n)
+        authority = of.authority(of.make(case), used)
+        if all(signal(want) and not want.coherent for want in authority.values()):
+            return case
+    return case
+
+
+def _rule() -> list[str]:
+    return [
+        "limit      min(D, L) for every element; D alone where equal inputs repeat",
+        "  D = u_out|y| + sum of worst-case terms: the reference on absolute values",
+        f"  L = u_out|y| + |drift| + lambda sqrt(sum of squared terms), probability {DELTA:g}",
+    ]
+
+
+def _tensor(want: Limits) -> dict[str, Any]:
+    y = want.value
+    if y.numel() == 0:
+        return {"shape": list(y.shape)}
+    rms = float(y.square().mean().sqrt())
+    at = tuple(int(i) for i in torch.unravel_index(want.limit.argmax(), y.shape))
+    return {
+        "shape": list(y.shape),
+        "rms": f"{rms:.4g}",
+        "median limit": f"{float(want.limit.median()):.3g}"
+        + (f" ({float(want.limit.median()) / rms:.2%} of the RMS)" if rms else ""),
+        "largest limit": f"{float(want.limit[at]):.3g} at {list(at)}",
+        "from": want.origin(at),
+        "statistics": "no: equal inputs repeat" if want.coherent else "yes",
+    }
+
+
+def _compared(
+    of: Contract, case: Case, authority: dict[str, Limits], used: str, compare: str
+) -> dict[str, bool]:
+    try:
+        numbers = {k: float(v) for k, v in (part.split("=") for part in compare.split(","))}
+        rtol, atol = numbers.pop("rtol"), numbers.pop("atol")
+    except (KeyError, ValueError):
+        raise CaseError(f"--compare is {compare!r}, but must be rtol=NUMBER,atol=NUMBER") from None
+    dtypes = dict.fromkeys(authority, torch.float64)
+
+    def axis(letter: str) -> Callable[[str], int | None]:
+        return lambda name: index_of(of, name, letter)
+
+    wrong: dict[str, dict[str, Tensor]] = degenerates(authority, dtypes, axis("H"), axis("T"))
+    less = lower(profile(used))
+    call = of.make(case)
+    if less is not None:
+        wrong[f"precision {less.name}"] = of.variants(call, less)[1]
+    for n, results in enumerate(of.variants(call, profile(used))):
+        wrong[f"honest variant {n + 1}"] = results
+
+    def accepted(results: dict[str, Tensor]) -> bool:
+        return all(
+            bool(torch.allclose(results[n].double(), w.value, rtol=rtol, atol=atol))
+            for n, w in authority.items()
+        )
+
+    return {name: accepted(results) for name, results in wrong.items()}
