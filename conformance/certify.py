@@ -61,6 +61,7 @@ class PartReport:
 
     @property
     def op(self) -> str:
+        """The op that was judged."""
         return self.part.candidate.op
 
     def laws(self) -> dict[str, Counter[str]]:

@@ -29,7 +29,8 @@ class Session:
     """
 
     def __init__(
-        self, host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
+        self, host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile,
+        case: Case,
     ) -> None:  # fmt: skip
         self.host, self.candidate, self.contract = host, candidate, contract
         self.profile, self.case = profile, case
