@@ -4,11 +4,12 @@ Looking at a value waits for the device, so the plain entry points do not look.
 """
 
 import torch
+from torch import Tensor
+
 from lingspec.kernels.checks import require
 from lingspec.kernels.lightning_attention import lightning_attention as _attention
 from lingspec.kernels.lightning_decode import lightning_decode as _decode
 from lingspec.kernels.lightning_log_decay import lightning_log_decay
-from torch import Tensor
 
 __all__ = ["lightning_attention", "lightning_decode", "lightning_log_decay"]
 

@@ -6,8 +6,9 @@ Letters: H heads, P the largest power of two below H.
 import math
 
 import torch
-from lingspec.kernels.checks import require
 from torch import Tensor
+
+from lingspec.kernels.checks import require
 
 __all__ = ["lightning_log_decay"]
 
