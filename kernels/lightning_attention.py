@@ -83,7 +83,8 @@ def _scan(
     #            since X and the scores can pass 65504. Accumulation and X in float32; o is rounded
     #            once. The decay of X is in two parts, so that no bias builds up over T.
     # Masking    tokens past the end load 0: they add nothing to X; rows past the end and lanes past
-    #            K, V are not stored. Scores above the diagonal are selected away, not multiplied.
+    #            K, V are not stored. Where its weight is 0 (above the diagonal, or decayed to
+    #            nothing) a score is selected away, not multiplied: a later token may be anything.
     # Integers   every offset is int64, views with strides past 2**31 included; T < 2**31.
     # Limits     K <= BLOCK_K <= 256. Exponents are <= 0 and floored at LOG2_ZERO, where exp2 is 0.
     #            Dims that are no multiples of 16 are right, but loaded lane by lane, and spill.
@@ -182,9 +183,9 @@ def launch_options(K: int, V: int, dtype: torch.dtype) -> dict[str, int]:
     }
 
 
-# By dtype and BLOCK_K (the smallest is for 16, too): C, BLOCK_V at most, warps, stages. The widest
-# BLOCK_V that compiles for sm_90a without a spill, with Triton 3.6 and 3.9, in all four scans;
-# C = 64 is what a tensor core's M asks for.
+# By dtype and BLOCK_K (the smallest is for 16, too): C, BLOCK_V at most, warps, stages. What compiles
+# for sm_90a without a spill, with Triton 3.6 and 3.9, in all four scans. C = 64 fills the M of a
+# wgmma; float16 at 256, whose operands are float32, has no registers for it.
 _TILES = {
     torch.float32: {
         32: (64, 16, 8, 1),
@@ -212,6 +213,16 @@ _TRITON_DTYPES = {
 }
 
 
+def _room_for_stages(stages: int, device: torch.device) -> int:
+    """Lower ``stages`` to what the shared memory of ``device`` holds at every size of `_TILES`."""
+    if device.type != "cuda":
+        return stages
+    capability = torch.cuda.get_device_capability(device)
+    if capability[0] in (9, 10):  # 227 KiB a block
+        return stages
+    return min(stages, 2) if capability in ((8, 0), (8, 7)) else 1  # 163 KiB; 99 KiB
+
+
 def _run_scan(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, cu_seqlens: Tensor | None, *,
     scales: tuple[float, float], initial: Tensor | None, final: Tensor | None = None,
@@ -223,6 +234,7 @@ def _run_scan(
     N = B if cu_seqlens is None else cu_seqlens.numel() - 1
     o = torch.empty(B, T, H, V, dtype=q.dtype, device=q.device)
     options = launch_options(K, V, q.dtype)
+    options["num_stages"] = _room_for_stages(options["num_stages"], q.device)
     grid = (N * H * triton.cdiv(V, options["BLOCK_V"]),)
     if grid[0] == 0:
         return o

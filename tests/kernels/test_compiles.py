@@ -16,7 +16,7 @@ CONFIGURATIONS = [
     *((scan, 128, 128, "float16", False) for scan in ("forward", "dv")),
     *((scan, 128, 128, "bfloat16", True) for scan in ("forward", "dv")),
     *(("forward", D, D, dtype, False) for D in (16, 64, 256) for dtype in DTYPES),
-    *(("dv", 256, 256, dtype, False) for dtype in DTYPES),
+    ("dv", 256, 256, "float16", False),
     ("forward", 80, 48, "bfloat16", False),
     *(("step", D, D, "float32", False) for D in (16, 128, 256)),
     ("step", 128, 128, "bfloat16", False),

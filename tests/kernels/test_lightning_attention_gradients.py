@@ -70,7 +70,7 @@ def test_gradients_under_decays_from_none_to_total(dtype):
 
 
 def test_expanded_and_transposed_upstream_gradients_are_read_as_if_copied():
-    call = draw(T=66, K=12, V=12)
+    call = draw(T=66, H=2, K=12, V=12)
     do, dfinal = cotangents(call)
     for one, two in (
         (do[..., :1].expand_as(do), dfinal[:1].expand_as(dfinal)),
@@ -83,7 +83,7 @@ def test_expanded_and_transposed_upstream_gradients_are_read_as_if_copied():
 
 
 def test_a_cotangent_that_is_absent_counts_as_zero():
-    call = draw(T=66)
+    call = draw(B=1, T=66, H=2)
     do, dfinal = cotangents(call)
     no_do, no_dfinal = torch.zeros_like(do), torch.zeros_like(dfinal)
     for absent, zero in (((do, None), (do, no_dfinal)), ((None, dfinal), (no_do, dfinal))):
@@ -93,7 +93,7 @@ def test_a_cotangent_that_is_absent_counts_as_zero():
 
 @pytest.mark.parametrize("asked", ["q", "k", "v", "initial_state"])
 def test_each_gradient_can_be_asked_for_alone(asked):
-    call = draw(T=66)
+    call = draw(B=1, T=66, H=2)
     want = gradients(call, *cotangents(call))[asked]
     alone = {**call, asked: call[asked].clone().requires_grad_()}
     found = torch.autograd.grad(lightning_attention(**alone), alone[asked], cotangents(call))[0]
