@@ -126,6 +126,7 @@ class Call:
     params: dict[str, Any]
     coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
     cotangents: dict[str, Tensor] = field(default_factory=dict)
+    far: str | None = None  # the tensor whose last elements lie beyond 2^31 others
 
     def with_tensors(self, **changes: Tensor) -> Call:
         """This call with some tensors replaced."""

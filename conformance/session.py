@@ -80,7 +80,7 @@ class Session:
             self.candidate.index, call.tensors, call.params,
             positional=self.contract.positional, outputs=self.contract.results,
             mutable=self.contract.mutable, grad=grad,
-            cotangents=call.cotangents if grad else None, poison=poison,
+            cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
         )  # fmt: skip
         if outcome.status == "wrong":
             self.fail(outcome.error, law="authority")

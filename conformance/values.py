@@ -7,11 +7,18 @@ case alone, the same on every machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-__all__ = ["COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "laid_out", "rng", "tokens"]
+if TYPE_CHECKING:
+    from lingspec.conformance.case import Case
+
+__all__ = [
+    "COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "far_one", "laid_out", "rng", "tokens",
+]  # fmt: skip
 
 FAMILIES = (
     "normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "impulse", "repeated",
@@ -31,8 +38,16 @@ def rng(seed: int, salt: str = "") -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def tokens(family: str, shape: tuple[int, ...], g: torch.Generator, *, salt: int) -> Tensor:
-    """Float64 values of one argument (..., T, H, D); ``salt`` is 0, 1, 2 for q, k, v."""
+def tokens(
+    family: str, shape: tuple[int, ...], g: torch.Generator, *, salt: int, tame: bool = False
+) -> Tensor:
+    """Float64 values of one argument (..., T, H, D); ``salt`` is 0, 1, 2 for q, k, v.
+
+    ``tame`` keeps every product and sum of them below 65504, for float16.
+    """
+    if tame:
+        small = {"mixed": "normal", "heavy": "normal"}.get(family, family)
+        return 0.25 * tokens(small, shape, g, salt=salt)
     x = torch.randn(shape, generator=g, dtype=torch.float64)
     if x.numel() == 0:
         return x
@@ -78,16 +93,19 @@ def _along_time(family: str, x: Tensor, g: torch.Generator, salt: int) -> Tensor
     return x
 
 
-def decays(family: str, heads: int, g: torch.Generator) -> Tensor:
-    """log_decay (H,) float64, exactly representable in float32."""
+def decays(
+    family: str, heads: int, g: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """log_decay (H,) float64, exactly representable in float32; ``dtype`` is the inputs'."""
     if family == "slopes":
         made = _model_slopes(heads, g)
     elif family == "mixture":
         kinds = torch.randint(0, 5, (heads,), generator=g).tolist()
         names = ("none", "slow", "mild", "strong", "reset")
         made = torch.cat([decays(names[k], 1, g) for k in kinds]) if kinds else torch.zeros(0)
-    elif family == "exactly":  # 1, or a factor that is 0 in every format
-        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, -200.0)
+    elif family == "exactly":  # a factor of 1, or one that is 0 in the format of the inputs
+        gone = -1000.0 if dtype == torch.float64 else -200.0
+        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, gone)
     else:
         low, high = {
             "none": (0.0, 0.0), "slow": (-1e-3, -1e-5), "mild": (-0.2, -1e-3),
@@ -120,6 +138,14 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     made = room[..., : step * x.shape[-1] : step]
     made.copy_(x)
     return made
+
+
+def far_one(case: Case, tensors: Mapping[str, Tensor]) -> str | None:
+    """Which tensor a case with layout ``far`` puts beyond 2^31 elements."""
+    if case.traits["layout"] != "far":
+        return None
+    names = [n for n, x in tensors.items() if x.is_floating_point() and x.dim() > 1 and x.shape[0] * x.shape[1] > 1]
+    return names[case.seed % len(names)] if names else None
 
 
 def unit_scale(K: int, g: torch.Generator) -> float:

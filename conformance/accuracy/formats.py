@@ -25,10 +25,14 @@ class Format:
         if self.name == "tf32":
             bits = x.to(torch.float32).view(torch.int32)
             return (bits & ~0x1FFF).view(torch.float32).to(x.dtype)
+        x = x.clamp(-self.largest, self.largest) if self.name == "fp8" else x
         return x.to(getattr(torch, _DTYPES[self.name])).to(x.dtype)
 
 
-_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPES = {
+    "fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16",
+    "fp8": "float8_e4m3fn",
+}  # fmt: skip
 
 FP64 = Format("fp64", 2.0**-53, 2.0**-1022, 2.0**1023)
 # tiny is the smallest normal: subnormals may be flushed.

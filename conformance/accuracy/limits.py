@@ -61,6 +61,25 @@ class Limits:
         moved = self._each(lambda x: x * abs(factor))
         return replace(moved, value=self.value * factor)
 
+    def placed(self, whole: Tensor, index: Tensor, elsewhere: float) -> Limits:
+        """These as rows ``index`` of ``whole``; other rows keep its values, with one limit."""
+
+        def place(x: Tensor, fill: Tensor) -> Tensor:
+            fill = fill.clone()
+            fill[index] = x
+            return fill
+
+        room = torch.full_like(whole, elsewhere)
+        none = torch.zeros_like(whole)
+        return replace(
+            self, value=place(self.value, whole), bound=place(self.bound, room),
+            likely=place(self.likely, room), deviation=place(self.deviation, none),
+            drift=place(self.drift, none), parts={
+                p: e.map(lambda x: place(x.expand(self.value.shape), none))
+                for p, e in self.parts.items()
+            },
+        )  # fmt: skip
+
     def joined(self, other: Limits) -> Limits:
         """The value of this, with the room of both: for a sum of two results."""
         return replace(

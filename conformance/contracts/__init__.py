@@ -1,1 +1,33 @@
+"""One contract a file, named after its op."""
 
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+
+from lingspec.conformance.contract import Contract
+
+__all__ = ["OPS", "UnknownOpError", "contract"]
+
+OPS = ("lightning_log_decay", "lightning_attention", "lightning_decode")
+
+
+class UnknownOpError(ValueError):
+    """No op of that name is under contract."""
+
+
+@cache
+def contract(op: str) -> Contract:
+    """The contract of ``op``.
+
+    Raises:
+        UnknownOpError: there is none; the message names the nearest.
+    """
+    if op not in OPS:
+        near = difflib.get_close_matches(op, OPS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownOpError(f"no op {op!r}{hint} `lingspec ops` names all {len(OPS)}")
+    module = import_module(f"lingspec.conformance.contracts.{op}")
+    made: Contract = getattr(module, op.upper())
+    return made

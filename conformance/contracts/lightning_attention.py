@@ -41,25 +41,26 @@ def make(case: Case) -> Call:
     exact = case.law == "exact"
     dtype = case.torch_dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    tame = 0.25 if dtype == torch.float16 else 1.0  # products stay below 65504
+    tame = dtype == torch.float16 and not exact
     layout = case.traits["layout"]
 
     tensors: dict[str, Tensor] = {}
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
-        x = values.tokens(family, (B, T, H, D), g, salt=salt) * (1.0 if exact else tame)
+        x = values.tokens(family, (B, T, H, D), g, salt=salt, tame=tame)
         tensors[name] = values.laid_out(x.to(dtype), layout)
-    tensors["log_decay"] = values.decays(case.traits["decay"], H, g).to(wide)
+    tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     N = len(lengths) if lengths is not None else B
     if "state" in case.flags:
         kind = "integers" if exact else "normal"
         S = values.tokens(kind, (N, H, K, V), g, salt=3)
-        tensors["initial_state"] = S.to(wide)
+        tensors["initial_state"] = values.laid_out(S.to(wide), layout)
     if lengths is not None:
         ends = torch.tensor([sum(lengths[:n]) for n in range(N + 1)])
         tensors["cu_seqlens"] = ends.to(torch.int32 if case.seed % 2 else torch.int64)
     scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
     return Call(
         case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT,
+        far=values.far_one(case, tensors),
         cotangents=_cotangents(case, (B, T, H, K, V, N), wide) if case.law == "gradients" else {},
     )  # fmt: skip
 
@@ -150,6 +151,7 @@ def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
 
 EDGES = (15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 66, 70, 95, 96, 127, 128, 129, 130)
 LONGER = (191, 192, 193, 200, 255, 256, 257, 300)
+LAYOUTS = ("dense", "dense", "dense", "fused", "padded")
 DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
 
 
@@ -163,8 +165,11 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
     small = cost == "interpreted"
     exact = law == "exact"
     edges = EDGES if small else EDGES + LONGER
-    lengths_of = st.one_of(st.integers(0, 12), st.sampled_from(EDGES[:12]))
-    packed = law == "packed" or (law != "permutation" and draw(st.sampled_from((False, False, True))))
+    lengths_of = st.one_of(st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12]))
+    layout = draw(st.sampled_from(values.LAYOUTS[1:] if law == "strides" else LAYOUTS))
+    packed = law == "packed" or (
+        law != "permutation" and layout != "far" and draw(st.sampled_from((False, False, True)))
+    )
     lengths = None
     axes: dict[str, int] = {}
     if packed:
@@ -186,8 +191,10 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
         axes["H"] = min(axes["H"], 2)
     family = "integers" if exact else draw(st.sampled_from(values.FAMILIES[:-1]))
     decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
-    layout = draw(st.sampled_from(values.LAYOUTS[1:5] if law == "strides" else ("dense", "dense", "dense", "fused", "padded")))
-    stateful = law == "handover" or draw(st.booleans())
+    stateful = draw(st.booleans())
+    if not small and not packed and draw(st.integers(0, 5)) == 5:  # long memory
+        axes |= {"B": 1, "T": draw(st.sampled_from(LONGER)), "K": min(axes["K"], 40), "V": min(axes["V"], 40)}
+        decay = "exactly" if exact else draw(st.sampled_from(("slopes", "slow", "mild", "none")))
     cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
     return Case(
         "lightning_attention", dtype, axes,
@@ -208,7 +215,7 @@ LIGHTNING_ATTENTION = Contract(
         TensorSpec("v", "BTHV", "input"),
         TensorSpec("log_decay", "H", "state"),
         TensorSpec("initial_state", "NHKV", "state", optional=True),
-        TensorSpec("cu_seqlens", "N", "index", optional=True),
+        TensorSpec("cu_seqlens", "", "index", optional=True),
     ),
     params={"scale": "a number"},
     outputs=(TensorSpec("o", "BTHV", "input"), TensorSpec("final_state", "NHKV", "state")),

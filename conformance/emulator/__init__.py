@@ -198,13 +198,12 @@ def watch(tensors: "Sequence[torch.Tensor]") -> "Iterator[None]":
     still exists. Memory that a table of pointers among the arguments points into is live
     either way.
     """
-    watched = _memory().watched
-    group = list(tensors)
-    watched.append(group)
+    memory, group = _memory(), list(tensors)
+    memory.watched.append(group)
     try:
         yield
     finally:
-        watched.remove(group)
+        memory.watched = [other for other in memory.watched if other is not group]
 
 
 def forbid(ranges: Sequence[tuple[int, int]]) -> None:

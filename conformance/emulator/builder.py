@@ -221,28 +221,47 @@ class Builder(_Interpreter):  # type: ignore[misc] # Triton has no types
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, *order: Any) -> Handle:
         lanes = np.ones(ptr.data.shape, np.bool_)
         MEMORY.check("atomic", ptr.data, lanes, val.data.itemsize, self.grid_idx)
-        return super().create_atomic_cas(ptr, cmp, val, *order)
+        wanted = cmp.data.view(f"u{val.data.itemsize}")
+
+        def exchange(old: Array, new: Array, lane: Any) -> Array:
+            return np.where(old == wanted[lane], new, old)
+
+        return Handles(_lane_by_lane(ptr.data, val.data, lanes, exchange), val.dtype.scalar)
 
     def create_atomic_rmw(
         self, rmw: Any, ptr: Handle, val: Handle, mask: Handle, sem: Any, scope: Any
     ) -> Handle:
+        dtype = val.dtype.scalar
         MEMORY.check("atomic", ptr.data, mask.data, val.data.itemsize, self.grid_idx)
-        if val.dtype.scalar.name != "bf16" or rmw == ir.ATOMIC_OP.XCHG:
+        if rmw == ir.ATOMIC_OP.XCHG:
+            old = _lane_by_lane(ptr.data, val.data, mask.data, lambda _, new, __: new)
+        elif dtype.name != "bf16":
             return super().create_atomic_rmw(rmw, ptr, val, mask, sem, scope)
-        if rmw != ir.ATOMIC_OP.FADD:
+        elif rmw == ir.ATOMIC_OP.FADD:
+            old = _lane_by_lane(ptr.data, val.data, mask.data, _bf16_sum)
+        else:
             raise Refused(f"atomic {rmw} on bf16: no GPU instruction does it, only add")
-        return Handles(self._bf16_atomic_add(ptr.data, val.data, mask.data), tl.bfloat16)
+        return Handles(old, dtype)
 
-    @staticmethod
-    def _bf16_atomic_add(address: Array, bits: Array, mask: Array) -> Array:
-        """Add lane after lane, so that lanes which share an address are all counted."""
-        old = np.zeros(bits.shape, np.uint16)
-        load, store = interpreter._interpreter.load, interpreter._interpreter.store
-        one, zero = np.ones(1, np.bool_), np.zeros(1, np.uint16)
-        for lane in zip(*np.nonzero(mask), strict=True):
-            where = address[lane].reshape(1)
-            here = load(where, one, zero, zero.dtype)
-            both = floats.bf16_to_float32(here) + floats.bf16_to_float32(bits[lane].reshape(1))
-            store(where, floats.float32_to_bf16(both), one)
-            old[lane] = here[0]
-        return old
+
+def _bf16_sum(old: Array, new: Array, _: Any) -> Array:
+    return floats.float32_to_bf16(floats.bf16_to_float32(old) + floats.bf16_to_float32(new))
+
+
+def _lane_by_lane(
+    address: Array, values: Array, mask: Array, change: Callable[[Array, Array, Any], Array]
+) -> Array:
+    """Change memory one active lane after the other, and return what each found there.
+
+    So lanes that share an address all count. ``change`` gets bits, as unsigned integers.
+    """
+    new = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+    old = np.zeros(new.shape, new.dtype)
+    load, store = interpreter._interpreter.load, interpreter._interpreter.store
+    one, zero = np.ones(1, np.bool_), np.zeros(1, new.dtype)
+    for lane in zip(*np.nonzero(mask), strict=True):
+        where = address[lane].reshape(1)
+        here = load(where, one, zero, new.dtype)
+        store(where, np.ascontiguousarray(change(here, new[lane].reshape(1), lane)), one)
+        old[lane] = here[0]
+    return old.view(values.dtype)

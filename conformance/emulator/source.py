@@ -97,7 +97,7 @@ class Meaning:
     @staticmethod
     def negation(value: Any) -> Any:
         """Return ``not value``."""
-        return value.logical_not() if isinstance(value, tl.tensor) else not value
+        return value.__not__() if isinstance(value, tl.tensor) else not value
 
     def chain(self, first: Any, *links: Any) -> Any:
         """Return ``a < b < c``: each operand is evaluated once, each link combined."""

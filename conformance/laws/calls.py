@@ -16,7 +16,7 @@ __all__ = ["along", "index_of", "lengths_of", "other_values", "repacked", "selec
 def index_of(contract: Contract, name: str, letter: str) -> int | None:
     """The position of axis ``letter`` in a tensor, or None. N stands for B where nothing is packed."""
     spec = next((s for s in (*contract.inputs, *contract.outputs) if s.name == name), None)
-    if spec is None or spec.dtype == "index":
+    if spec is None:
         return None
     axes = spec.axes.replace("N", "B") if letter == "B" else spec.axes
     place = axes.find(letter)
@@ -69,11 +69,14 @@ def repacked(
 def other_values(
     call: Call, other: Call, contract: Contract, letter: str, keep: Callable[[int], bool]
 ) -> Call:
-    """``call`` with the members of an axis that ``keep`` refuses taken from ``other``."""
+    """``call`` with the members of an axis that ``keep`` refuses taken from ``other``.
+
+    Indices stay: where things are is not a value.
+    """
     changed = {}
     for name, x in call.tensors.items():
         axis = index_of(contract, name, letter)
-        if axis is None or other.tensors[name].shape != x.shape:
+        if axis is None or not x.is_floating_point() or other.tensors[name].shape != x.shape:
             continue
         kept = torch.tensor([keep(i) for i in range(x.shape[axis])], dtype=torch.bool)
         shape = [1] * x.dim()

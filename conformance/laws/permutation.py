@@ -41,6 +41,8 @@ def _compare(
     for name, limits in session.authority.items():
         axis = index_of(session.contract, name, letter)
         if axis is None:
+            if order is not None:  # shared by all members: the same, whatever their order
+                want[name] = limits
             continue
         index = torch.tensor(order if order is not None else [kept], dtype=torch.int64)
         want[name] = limits[(slice(None),) * axis + (index,)]

@@ -6,6 +6,7 @@ same memory serves the next call with other contents.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Mapping
@@ -45,33 +46,46 @@ class Arena:
         self.map: mmap.mmap | None = None
         self.size = 0
         self.slots: dict[str, Slot] = {}
+        self.used = 0
+        self.sparse = False  # one input spans gigabytes, of which only its elements are touched
 
-    def place(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Lay out ``tensors`` with their own strides; True if the memory is a new one."""
-        self.slots, at = {}, GUARD
+    def place(self, tensors: Mapping[str, Tensor], far: str | None = None) -> bool:
+        """Lay out ``tensors`` with their own strides; True if the memory is a new one.
+
+        The one called ``far`` is spread so that its last element lies beyond 2^31 others.
+        """
+        self.slots, at, shrink = {}, GUARD, self.sparse and far is None
+        self.sparse = far is not None
         for name, x in tensors.items():
-            spread = 1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, x.stride(), strict=True))
+            strides = _far_strides(x) if name == far else x.stride()
+            spread = 1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, strides, strict=True))
             elements = 0 if x.numel() == 0 else spread
             at = -(-at // _ALIGN) * _ALIGN
             dtype = str(x.dtype).removeprefix("torch.")
-            self.slots[name] = Slot(name, dtype, tuple(x.shape), x.stride(), at, elements, 0)
+            self.slots[name] = Slot(name, dtype, tuple(x.shape), tuple(strides), at, elements, 0)
             at += elements * x.element_size() + GUARD
-        grown = at > self.size
+        grown = at > self.size or shrink
+        if shrink:
+            self.size = 0
         if grown:
             self._grow(at)
         self.used = at
         return grown
 
-    def fill(self, tensors: Mapping[str, Tensor], *, dense: bool = True) -> None:
-        """Write the contents; ``dense`` first poisons every byte that no element covers."""
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Poison every byte (of a sparse arena none), then write the contents."""
         whole = self._bytes()
-        if dense:
+        if not self.sparse:
             whole[: self.used] = 0xFF
         for name, x in tensors.items():
-            view(whole, self.slots[name]).copy_(x)
+            _once(view(whole, self.slots[name])).copy_(_once(x))
 
     def snapshot(self) -> Tensor:
-        """A private copy of every byte."""
+        """A private copy of every byte; of a sparse arena, of every element."""
+        if self.sparse:
+            whole = self._bytes()
+            parts = [view(whole, s).contiguous().reshape(-1) for s in self.slots.values()]
+            return torch.cat([p.view(torch.uint8) for p in parts])
         return self._bytes()[: self.used].clone()
 
     def read(self, name: str) -> Tensor:
@@ -80,6 +94,8 @@ class Arena:
 
     def changed(self, before: Tensor, mutable: frozenset[str]) -> str | None:
         """Which input, or what beside it, is no longer what it was; None if all is."""
+        if self.sparse:
+            return self._changed_sparse(before, mutable)
         now = self._bytes()[: self.used]
         if torch.equal(now, before):
             return None
@@ -88,6 +104,16 @@ class Arena:
             view(allowed, self.slots[name]).copy_(view(now, self.slots[name]))
         differ = (now != allowed).nonzero()
         return None if differ.numel() == 0 else self._name_of(int(differ[0]))
+
+    def _changed_sparse(self, before: Tensor, mutable: frozenset[str]) -> str | None:
+        now, at = self.snapshot(), 0
+        for slot in self.slots.values():
+            size = math.prod(slot.shape) * getattr(torch, slot.dtype).itemsize
+            same = torch.equal(now[at : at + size], before[at : at + size])
+            if not same and slot.name not in mutable:
+                return slot.name
+            at += size
+        return None
 
     def close(self) -> None:
         self.slots = {}
@@ -117,6 +143,23 @@ class Arena:
     def _bytes(self) -> Tensor:
         assert self.map is not None
         return torch.frombuffer(self.map, dtype=torch.uint8)
+
+
+def _far_strides(x: Tensor) -> tuple[int, ...]:
+    """Strides that put the last member of the longest outer axis beyond 2^31 elements."""
+    strides = list(x.contiguous().stride())
+    axis = max(range(max(x.dim() - 1, 1)), key=lambda d: x.shape[d])
+    if x.shape[axis] > 1:
+        strides[axis] = -(-(2**31 + 64) // (x.shape[axis] - 1))
+    return tuple(strides)
+
+
+def _once(x: Tensor) -> Tensor:
+    """``x`` with every expanded axis cut to one member: no element twice."""
+    for axis, stride in enumerate(x.stride()):
+        if stride == 0 and x.shape[axis] > 1:
+            x = x.narrow(axis, 0, 1)
+    return x
 
 
 def view(whole: Tensor, slot: Slot) -> Tensor:

@@ -74,7 +74,7 @@ class Server:
         mine, theirs = socket.socketpair()
         command = [
             sys.executable, "-m", "lingspec.conformance.runner.zygote",
-            "--socket", str(theirs.fileno()), "--device", device, "--preload", preload,
+            f"--socket={theirs.fileno()}", f"--device={device}", f"--preload={preload}",
         ]  # fmt: skip
         if reference:
             command.append("--open")
@@ -132,9 +132,10 @@ class Host:
 
     def __init__(
         self, server: Server, target: str, op: str | None, *, precision: str | None = None,
-        timeout: float = 60.0,
+        backward: bool = False, timeout: float = 60.0,
     ) -> None:  # fmt: skip
         self.server, self.target, self.op, self.precision = server, target, op, precision
+        self.backward = backward
         self.timeout = timeout
         self.arena = Arena()
         self.sock: socket.socket | None = None
@@ -169,13 +170,13 @@ class Host:
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
         positional: tuple[str, ...], outputs: tuple[str, ...], mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan",
+        poison: str = "nan", far: str | None = None,
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
         given = {**tensors, **(cotangents or {})}
         if self.sock is None:
             self._start()
-        if self.arena.place(given):
+        if self.arena.place(given, far):
             self._share()
         self.arena.fill(given)
         before = self.arena.snapshot()
@@ -204,7 +205,7 @@ class Host:
         if self.arena.fd >= 0:
             self._share()
         reply = self._ask(
-            {"do": "load", "target": self.target, "op": self.op, "precision": self.precision}
+            {"do": "load", "target": self.target, "op": self.op, "backward": self.backward}
         )
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused(reply["status"], reply["error"])

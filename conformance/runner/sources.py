@@ -35,7 +35,7 @@ def sources(candidates: list[Any], baseline: set[str]) -> list[list[str]]:
         for name, loaded in list(sys.modules.items()):
             place = getattr(loaded, "__file__", None)
             beside = folder is not None and place and Path(place).resolve().parent == folder
-            ours = name.partition(".")[0] in roots or (beside and name not in baseline)
+            ours = beside or any(name == root or name.startswith(root + ".") for root in roots)
             if ours and name not in baseline:
                 found |= _file(name)
     return sorted([name, file] for name, file in found.items())
@@ -47,9 +47,19 @@ def _file(name: str) -> dict[str, str]:
 
 
 def locate(module: str) -> Path | None:
-    """The file of ``module``, without importing it where that can be avoided."""
+    """The file of ``module``, found without importing what belongs to the candidate."""
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
+        own = importlib.util.find_spec(module if top == "lingspec" else top)
     except (ImportError, ValueError):
         return None
-    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+    if own is None:
+        return None
+    if top == "lingspec" or not rest:
+        return Path(own.origin) if own.origin and Path(own.origin).is_file() else None
+    for root in own.submodule_search_locations or ():
+        base = Path(root).joinpath(*rest)
+        for found in (base.with_suffix(".py"), base / "__init__.py", *base.parent.glob(f"{base.name}.*so")):
+            if found.is_file():
+                return found
+    return None

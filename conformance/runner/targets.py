@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,14 +41,14 @@ class Candidate:
     declared: Declaration
 
 
-def load(target: str, op: str | None, precision: str | None = None) -> list[Candidate]:
+def load(target: str, op: str | None, *, backward: bool = False) -> list[Candidate]:
     """The candidates of ``target``, for ``op`` only if it is given.
 
     Raises:
         TargetError: there is no such target, or it cannot be imported.
     """
     sys.path.insert(0, str(Path.cwd()))
-    found = _find(target, op, precision)
+    found = _find(target, op, backward)
     if op is not None:
         found = [c for c in found if c.declared.op == op]
     if not found:
@@ -57,7 +57,7 @@ def load(target: str, op: str | None, precision: str | None = None) -> list[Cand
     return found
 
 
-def _find(target: str, op: str | None, precision: str | None) -> list[Candidate]:
+def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
     head, _, attribute = target.partition(":")
     if head in ("mutants", "honest"):
         return [_registered(head, attribute)]
@@ -67,7 +67,7 @@ def _find(target: str, op: str | None, precision: str | None) -> list[Candidate]
         return [c for c in found if c.name == attribute] if attribute else found
     for point in importlib.metadata.entry_points(group="lingspec.adapters"):
         if point.name == target:
-            return _candidates(point.load(), target, op, precision)
+            return _candidates(point.load(), target, op, backward)
     if not attribute:
         known = ", ".join((*ADAPTERS, "mutants:NAME", "honest:NAME", "module:attribute"))
         raise TargetError("usage", f"no target {target!r}; there are {known}")
@@ -77,10 +77,10 @@ def _find(target: str, op: str | None, precision: str | None) -> list[Candidate]
         if not hasattr(thing, part):
             raise TargetError("usage", f"module {head!r} has no attribute {attribute!r}")
         thing = getattr(thing, part)
-    return _candidates(thing, attribute, op, precision)
+    return _candidates(thing, attribute, op, backward)
 
 
-def _candidates(thing: Any, name: str, op: str | None, precision: str | None) -> list[Candidate]:
+def _candidates(thing: Any, name: str, op: str | None, backward: bool) -> list[Candidate]:
     if isinstance(thing, ModuleType):
         return _declared(thing)
     marked = [Candidate(name, thing, d) for d in declarations(thing)]
@@ -88,7 +88,7 @@ def _candidates(thing: Any, name: str, op: str | None, precision: str | None) ->
         return marked
     if not callable(thing):
         raise TargetError("usage", f"{name!r} is {type(thing).__name__}, but must be callable")
-    return [Candidate(name, thing, Declaration(op, precision, backward=False))]
+    return [Candidate(name, thing, Declaration(op, backward=backward))]
 
 
 def _declared(module: ModuleType) -> list[Candidate]:
@@ -103,7 +103,8 @@ def _registered(kind: str, name: str) -> Candidate:
     if name not in entries:
         raise TargetError("usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all")
     entry = entries[name]
-    return Candidate(entry.name, entry.function, entry.declaration)
+    cost = entry.declaration.cost or ("interpreted" if entry.module.endswith("_triton") else "native")
+    return Candidate(entry.name, entry.function, replace(entry.declaration, cost=cost))
 
 
 def _import(module: str, extra: str) -> ModuleType:

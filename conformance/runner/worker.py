@@ -62,7 +62,7 @@ class Worker:
     # -- what is asked -----------------------------------------------------------------------
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.candidates = targets.load(request["target"], request["op"], request["precision"])
+        self.candidates = targets.load(request["target"], request["op"], backward=request["backward"])
         return {"status": "ok", "candidates": [self._described(c) for c in self.candidates]}
 
     def _described(self, candidate: targets.Candidate) -> dict[str, Any]:

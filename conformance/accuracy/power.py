@@ -1,0 +1,74 @@
+"""Proof of power: wrong results that a run must have rejected before it may say PASS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.accuracy.formats import Format
+from lingspec.conformance.accuracy.limits import Limits
+from lingspec.conformance.accuracy.profiles import Profile, profile
+from lingspec.conformance.accuracy.verdict import judge
+
+__all__ = ["REJECTIONS", "degenerates", "lower", "rejected"]
+
+REJECTIONS = 3  # cases of a run that must reject each degenerate
+Results = dict[str, Tensor]
+
+# What is one step less precise than each profile: its results must not pass.
+_FP8 = Format("fp8", 2.0**-4, 2.0**-10, 448.0)
+_NEXT = {"fp64": "fp32", "fp32": "tf32", "tf32": "bf16-tc", "fp16-tc": "bf16-tc"}
+
+
+def lower(of: Profile) -> Profile | None:
+    """The next-lower precision: e4m3 operands below 16-bit ones; None below eager profiles."""
+    base = of.name.split("+")[0]
+    if base in _NEXT:
+        return profile(_NEXT[base])
+    if base == "bf16-tc":
+        return Profile("fp8-tc", of.arithmetic, {p: _FP8 for p in of.points if p != "state"})
+    return None
+
+
+def degenerates(
+    authority: Mapping[str, Limits],
+    dtypes: Mapping[str, torch.dtype],
+    heads: Callable[[str], int | None],
+    tokens: Callable[[str], int | None],
+) -> dict[str, Results]:
+    """Wrong results made from the right ones: name -> results."""
+
+    def every(f: Callable[[str, Tensor], Tensor]) -> Results:
+        return {n: f(n, w.value).to(dtypes[n]) for n, w in authority.items()}
+
+    def rolled(name: str, y: Tensor) -> Tensor:
+        axis = heads(name)
+        return y if axis is None else y.roll(1, axis)
+
+    def late(name: str, y: Tensor) -> Tensor:
+        axis = tokens(name)
+        return y if axis is None else y.roll(1, axis)
+
+    return {
+        "zeros": every(lambda _, y: torch.zeros_like(y)),
+        "gain 1.01": every(lambda _, y: 1.01 * y),
+        "one token late": every(late),
+        "heads rolled": every(rolled),
+    }
+
+
+def rejected(
+    wrong: Results,
+    authority: Mapping[str, Limits],
+    dtypes: Mapping[str, torch.dtype],
+    variants: list[Results],
+) -> bool:
+    """Whether the judge refuses ``wrong``."""
+    return any(
+        judge(wrong[n], want, dtypes[n], [v[n] for v in variants if n in v]) is not None
+        for n, want in authority.items()
+    )
+
+

@@ -1,0 +1,102 @@
+"""A failing case as one small file: inputs, the case, the finding, and how to see it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contracts import UnknownOpError, contract
+from lingspec.conformance.findings import Finding
+
+__all__ = ["LARGEST", "Bundle", "BundleError", "load", "write"]
+
+SCHEMA = "lingspec.bundle/1"
+LARGEST = 1_000_000  # bytes; a larger case keeps its string alone, which makes the same inputs
+_COTANGENT = "cotangent:"
+
+
+class BundleError(ValueError):
+    """A file that is not a whole bundle."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle says."""
+
+    case: Case
+    call: Call
+    target: str
+    candidate: str
+    precision: str
+    finding: Mapping[str, Any]
+
+
+def write(
+    folder: Path, case: Case, call: Call, finding: Finding, *, target: str, candidate: str,
+    precision: str,
+) -> Path:  # fmt: skip
+    """Write the bundle of a finding; the file appears whole or not at all."""
+    tensors = {n: x.contiguous() for n, x in call.tensors.items()}
+    tensors |= {_COTANGENT + n: x.contiguous() for n, x in call.cotangents.items()}
+    if sum(x.numel() * x.element_size() for x in tensors.values()) > LARGEST:
+        tensors = {}
+    about = {
+        "schema": SCHEMA, "case": str(case), "target": target, "candidate": candidate,
+        "precision": precision, "params": json.dumps(call.params), "finding": json.dumps(finding.__dict__),
+        "replay": f"lingspec replay {case} --target {target}",
+    }  # fmt: skip
+    name = hashlib.sha256(f"{case}/{target}/{candidate}/{precision}".encode()).hexdigest()[:12]
+    path = folder / f"{case.op}-{finding.law}-{name}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(save(tensors, metadata=about))
+    part.replace(path)
+    return path
+
+
+def load(path: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        BundleError: the file is missing, truncated, or something else.
+    """
+    if not path.is_file():
+        raise BundleError(f"no bundle {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as broken:
+        raise BundleError(f"{path} is not a whole bundle: {broken}") from broken
+    if about.get("schema") != SCHEMA:
+        raise BundleError(f"{path} has schema {about.get('schema')}, but must have {SCHEMA}")
+    try:
+        op = about["case"].partition(":")[0]
+        case = contract(op).parse(about["case"])
+    except (UnknownOpError, ValueError) as unknown:
+        raise BundleError(f"{path}: {unknown}") from unknown
+    return Bundle(
+        case, _call(case, about, tensors), about["target"], about["candidate"],
+        about["precision"], json.loads(about["finding"]),
+    )  # fmt: skip
+
+
+def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call:
+    made = contract(case.op).make(case)
+    if not tensors:
+        return made
+    cotangents = {n.removeprefix(_COTANGENT): x for n, x in tensors.items() if n.startswith(_COTANGENT)}
+    # A file has no order: the contract's own call gives it.
+    stored = {n: tensors[n] for n in made.tensors if n in tensors}
+    if set(stored) != set(made.tensors):
+        missing = sorted(set(made.tensors) - set(stored))
+        raise BundleError(f"bundle of {case} lacks {', '.join(missing)}")
+    return Call(case.op, stored, json.loads(about["params"]), made.coherent, cotangents)

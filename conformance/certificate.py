@@ -1,0 +1,138 @@
+"""A certificate: an in-toto statement about a candidate's files, and its verification.
+
+Canonical JSON (sorted keys, no spaces), sealed by the SHA-256 of itself without the seal: any
+changed byte is noticed. A seal is not a signature; sign the file with sigstore for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.contracts import OPS, contract
+from lingspec.conformance.plan import COUNTS
+from lingspec.conformance.run import laws_for
+from lingspec.conformance.runner.sources import locate
+
+__all__ = ["PREDICATE", "SPEC_VERSION", "CertificateError", "contract_digest", "digests", "statement", "verify"]
+
+SPEC_VERSION = "2026.11"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "urn:lingspec:certificate:1"
+
+
+class CertificateError(ValueError):
+    """A file that is not a certificate, or is no longer true."""
+
+
+def digests(sources: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Subjects of a statement: each source file by module name and SHA-256."""
+    subjects = []
+    for module, file in sources:
+        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        subjects.append({"name": f"{module}:{Path(file).name}", "digest": {"sha256": digest}})
+    return subjects
+
+
+def contract_digest(of: Contract) -> str:
+    """SHA-256 of what a contract promises: its data, and the files that say the rest."""
+    import inspect
+
+    told = {
+        f.name: repr(getattr(of, f.name)) for f in fields(of)
+        if not callable(getattr(of, f.name)) and f.name != "mutable"
+    }  # fmt: skip
+    told["mutable"] = repr(sorted(of.mutable))
+    told["file"] = inspect.getsource(inspect.getmodule(of.make))  # type: ignore[arg-type] # a function has a module
+    return hashlib.sha256(_canonical(told)).hexdigest()
+
+
+def statement(subjects: list[dict[str, Any]], predicate: Mapping[str, Any]) -> bytes:
+    """The bytes of a certificate."""
+    body = {
+        "_type": STATEMENT, "subject": subjects, "predicateType": PREDICATE,
+        "predicate": {**predicate, "specVersion": SPEC_VERSION},
+    }  # fmt: skip
+    body["predicate"]["seal"] = _seal(body)
+    return _canonical(body) + b"\n"
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check a certificate against the files and contracts that are here now.
+
+    Returns:
+        The statement.
+
+    Raises:
+        CertificateError: the file was edited or is truncated; a source file changed or is gone; a
+            contract changed; a law or a dtype that the contract demands is missing.
+    """
+    body = _parsed(path)
+    seal = body["predicate"].pop("seal", None)
+    if seal != _seal(body):
+        raise CertificateError(f"{path} was changed after it was issued: its seal does not fit")
+    predicate = body["predicate"]
+    if predicate.get("specVersion") != SPEC_VERSION:
+        raise CertificateError(f"{path} is for spec {predicate.get('specVersion')}; this is {SPEC_VERSION}")
+    _check_sources(path, body["subject"])
+    for op, told in predicate["ops"].items():
+        if op not in OPS or told["contract"] != contract_digest(contract(op)):
+            raise CertificateError(f"{path} was issued for another contract of {op}")
+        _check_coverage(path, op, told, predicate["profile"])
+    return body
+
+
+def _check_sources(path: Path, subjects: list[dict[str, Any]]) -> None:
+    for subject in subjects:
+        module, _, name = subject["name"].partition(":")
+        file = locate(module)
+        if file is None or file.name != name:
+            raise CertificateError(f"{path}: {name} of module {module} is not here")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != subject["digest"]["sha256"]:
+            raise CertificateError(f"{path}: {name} of module {module} is not the file that was tested")
+
+
+def _check_coverage(path: Path, op: str, told: Mapping[str, Any], profile: str) -> None:
+    counts = COUNTS.get(profile)
+    if counts is None or profile == "smoke":
+        raise CertificateError(f"{path}: profile {profile!r} is not sufficient for certification")
+    if not told["laws"]:
+        raise CertificateError(f"{path}: nothing of {op} was run")
+    for dtype, laws in told["laws"].items():
+        for law in laws_for(contract(op)):
+            row = laws.get(law)
+            asked = counts.get(law, counts["default"])
+            if row is None or sum(row.values()) < asked:
+                raise CertificateError(f"{path}: {op} in {dtype} lacks cases of law {law}")
+            if row.keys() - {"PASS", "NOT SUPPORTED", "WAIVED"}:
+                raise CertificateError(f"{path}: {op} in {dtype} does not hold law {law}")
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CertificateError(f"no certificate {path}")
+    raw = path.read_bytes()
+    try:
+        body = json.loads(raw)
+        known = body["_type"] == STATEMENT and body["predicateType"] == PREDICATE
+        known = known and isinstance(body["predicate"], dict)
+    except (ValueError, KeyError, TypeError) as broken:
+        raise CertificateError(f"{path} is not a certificate: {broken}") from broken
+    if not known:
+        raise CertificateError(f"{path} is not a certificate of lingspec")
+    if raw != _canonical(body) + b"\n":
+        raise CertificateError(f"{path} was changed after it was issued: it is not canonical JSON")
+    return body  # type: ignore[no-any-return] # a dict, as checked
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(body)).hexdigest()
+
+
+def _canonical(body: Any) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

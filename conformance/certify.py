@@ -1,0 +1,247 @@
+"""A run: every law of every op of a target, in every dtype that it declares."""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from lingspec.conformance.accuracy.power import REJECTIONS
+from lingspec.conformance.case import Case
+from lingspec.conformance.certificate import digests
+from lingspec.conformance.contracts import contract
+from lingspec.conformance.engine import judge_case
+from lingspec.conformance.findings import Finding, Verdict
+from lingspec.conformance.plan import plan
+from lingspec.conformance.run import Part, laws_for, parts
+from lingspec.conformance.runner.host import Host, Server, TargetRefused
+
+__all__ = ["Options", "PartReport", "Report", "Task", "opened", "run"]
+
+REQUIRED = ("zeros", "gain 1.01", "one token late", "heads rolled")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `lingspec certify` was asked."""
+
+    target: str = "kernels"
+    ops: tuple[str, ...] = ()
+    profile: str = "ci"
+    device: str = "cpu"
+    seed: int | None = None
+    precision: str | None = None
+    backward: bool = False
+    workers: int = 1
+    shard: tuple[int, int] = (1, 1)
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case for one part."""
+
+    part: int
+    case: Case
+    index: int  # of the case among those of its law
+    power: bool
+
+
+@dataclass
+class PartReport:
+    """What one candidate came to in one dtype."""
+
+    part: Part
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def op(self) -> str:
+        return self.part.candidate.op
+
+    def laws(self) -> dict[str, Counter[str]]:
+        """Statuses of the cases of each law."""
+        made: dict[str, Counter[str]] = {law: Counter() for law in laws_for(contract(self.op))}
+        for verdict in self.verdicts:
+            made[verdict.law][verdict.status] += 1
+        return made
+
+    def findings(self) -> list[Finding]:
+        """All findings, in the order of the laws."""
+        order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
+        found = [f for v in self.verdicts for f in v.findings]
+        return sorted(found, key=lambda f: order.get(f.law, 99))
+
+    def power(self) -> dict[str, int]:
+        """How many cases rejected each degenerate."""
+        kills = Counter(name for v in self.verdicts for name in v.killed)
+        asked = dict.fromkeys(name for v in self.verdicts for name in v.applicable)
+        return {name: kills[name] for name in (asked or dict.fromkeys(REQUIRED))}
+
+    def status(self, profile: str) -> str:
+        """PASS, FAIL, or why neither can be said: VOID."""
+        statuses = Counter(v.status for v in self.verdicts)
+        if any(statuses[s] for s in ("FAIL", "CRASH", "TIMEOUT", "REJECTED")):
+            return "FAIL"
+        if statuses["VOID"] or not statuses["PASS"] or self.unproven(profile):
+            return "VOID"
+        return "PASS"
+
+    def unproven(self, profile: str) -> list[str]:
+        """Degenerates that too few cases rejected."""
+        if contract(self.op).algebra.bits:
+            return []
+        least = 1 if profile == "smoke" else REJECTIONS
+        return [name for name, kills in self.power().items() if kills < least]
+
+
+@dataclass
+class Report:
+    """What a run came to."""
+
+    options: Options
+    seed: int
+    subjects: list[dict[str, Any]]
+    parts: list[PartReport]
+    emulated: bool = False
+
+    def status(self) -> str:
+        """The verdict on the target."""
+        statuses = [p.status(self.options.profile) for p in self.parts]
+        if "FAIL" in statuses:
+            return "FAIL"
+        return "PASS" if statuses and all(s == "PASS" for s in statuses) else "VOID"
+
+    def exit_code(self) -> int:
+        """0 conforms, 1 does not, 3 cannot be said."""
+        return {"PASS": 0, "FAIL": 1, "VOID": 3}[self.status()]
+
+    @property
+    def device(self) -> str:
+        """Where it ran, in the word of the certificate."""
+        return "emulated" if self.emulated else self.options.device
+
+    @property
+    def complete(self) -> bool:
+        """Whether this run may certify."""
+        return self.options.profile != "smoke" and self.options.shard == (1, 1)
+
+
+def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) -> Report:
+    """Judge the target.
+
+    The candidate's files are hashed before the seed is drawn: nothing can be fitted to it.
+
+    Raises:
+        TargetRefused: the target cannot be had, or nothing of it can be asked.
+        RunnerError: the environment cannot run candidates.
+    """
+    with opened(options) as host:
+        work = _parts(host, options)
+        subjects = digests(host.sources())
+        seed = options.seed
+        if seed is None:
+            seed = 0 if options.profile == "smoke" else secrets.randbits(32)
+        tasks = _tasks(work, options, seed)
+        reports = [PartReport(p) for p in work]
+        launches = 0
+        if options.workers == 1:
+            for n, task in enumerate(tasks):
+                verdict = _judge(host, work, task)
+                reports[task.part].verdicts.append(verdict)
+                progress(n + 1, len(tasks), verdict)
+            launches = host.launches
+        else:
+            for n, (task, verdict, seen) in enumerate(_spread(options, tasks)):
+                reports[task.part].verdicts.append(verdict)
+                launches = max(launches, seen)
+                progress(n + 1, len(tasks), verdict)
+        for report in reports:
+            report.verdicts.sort(key=lambda v: v.case)
+    return Report(options, seed, subjects, reports, emulated=launches > 0 and options.device == "cpu")
+
+
+@contextmanager
+def opened(options: Options) -> Iterator[Host]:
+    """A host of the target."""
+    registered = options.target.partition(":")[0] in ("mutants", "honest")
+    server = Server(
+        options.device, "lingspec.conformance.registry" if registered else "",
+        reference=options.target == "reference",
+    )  # fmt: skip
+    try:
+        op = options.ops[0] if len(options.ops) == 1 else None
+        host = Host(server, options.target, op, precision=options.precision,
+                    backward=options.backward, timeout=options.timeout)  # fmt: skip
+        try:
+            yield host
+        finally:
+            host.close()
+    finally:
+        server.close()
+
+
+def _parts(host: Host, options: Options) -> list[Part]:
+    made = []
+    for candidate in host.candidates:
+        if options.ops and candidate.op not in options.ops:
+            continue
+        made += parts(candidate, contract(candidate.op), options.precision)
+    if not made:
+        raise TargetRefused("usage", f"{options.target!r} has nothing for {', '.join(options.ops)}")
+    return made
+
+
+def _tasks(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
+    tasks: list[Task] = []
+    for p, part in enumerate(work):
+        of = contract(part.candidate.op)
+        counted: Counter[str | None] = Counter()
+        for case in plan(of, laws_for(of), part.dtype, part.candidate.cost, options.profile, seed):
+            tasks.append(Task(p, case, counted[case.law], case.law == "authority"))
+            counted[case.law] += 1
+    shard, shards = options.shard
+    return tasks[shard - 1 :: shards]
+
+
+def _judge(host: Host, work: Sequence[Part], task: Task) -> Verdict:
+    part = work[task.part]
+    of = contract(part.candidate.op)
+    return judge_case(host, part.candidate, of, part.profile, task.case, power=task.power)
+
+
+# -- several processes -----------------------------------------------------------------------
+
+_mine: tuple[Any, Host, list[Part]] | None = None
+
+
+def _start(options: Options) -> None:
+    global _mine  # noqa: PLW0603 - one host for each judging process
+    import torch
+
+    torch.set_num_threads(1)
+    manager = opened(options)
+    host = manager.__enter__()
+    _mine = (manager, host, _parts(host, options))
+
+
+def _judge_mine(task: Task) -> tuple[Task, Verdict, int]:
+    assert _mine is not None
+    _, host, work = _mine
+    return task, _judge(host, work, task), host.launches
+
+
+def _spread(options: Options, tasks: Sequence[Task]) -> Iterator[tuple[Task, Verdict, int]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, _start, (options,)) as pool:
+        pending: set[Future[tuple[Task, Verdict, int]]] = {pool.submit(_judge_mine, t) for t in tasks}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+

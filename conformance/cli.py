@@ -1,0 +1,210 @@
+"""The command line.
+
+Exit codes: 0 conforms, 1 does not, 2 the command was wrong, 3 inconclusive or incomplete, 4 the
+environment cannot run it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+EPILOG = "Exit codes: 0 conforms, 1 does not, 2 wrong command, 3 inconclusive, 4 cannot run here."
+
+
+class _Group(click.Group):
+    """Commands in the order of the manual."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lingspec")
+def main() -> None:
+    """Does this kernel compute Ling 2.5?"""
+    sys.path.insert(0, str(Path.cwd()))
+
+
+def _one_line(command: Callable[..., int]) -> Callable[..., None]:
+    """Run a command; known refusals become one line and their exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        from lingspec.conformance.bundle import BundleError
+        from lingspec.conformance.case import CaseError
+        from lingspec.conformance.certificate import CertificateError
+        from lingspec.conformance.config import ConfigError
+        from lingspec.conformance.contracts import UnknownOpError
+        from lingspec.conformance.runner.host import RunnerError, TargetRefused
+
+        try:
+            code = command(*args, **kwargs)
+        except (BundleError, CaseError, ConfigError, UnknownOpError) as wrong:
+            code = _refuse(wrong, 2)
+        except TargetRefused as refused:
+            code = _refuse(refused, 4 if refused.kind == "environment" else 2)
+        except CertificateError as untrue:
+            code = _refuse(untrue, 1)
+        except RunnerError as unable:
+            code = _refuse(unable, 4)
+        sys.exit(code)
+
+    return wrapped
+
+
+def _refuse(error: Exception, code: int) -> int:
+    click.echo(f"lingspec: {error}", err=True)
+    return code
+
+
+def _json_flag(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")(command)
+
+
+@main.command()
+@_json_flag
+@_one_line
+def doctor(as_json: bool) -> int:
+    """What is installed, what can run here."""
+    from lingspec.conformance.doctor import examine, report
+
+    found = examine()
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(report(found)))
+    return 0 if found["ready"] else 4
+
+
+@main.command()
+@click.argument("op", required=False)
+@_json_flag
+@_one_line
+def ops(op: str | None, as_json: bool) -> int:
+    """The ops; one op's contract, laws, precision profiles."""
+    from lingspec.conformance.explain import describe, overview
+
+    told = overview() if op is None else describe(op)
+    click.echo(json.dumps(told["data"], indent=1) if as_json else "\n".join(told["lines"]))
+    return 0
+
+
+def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+    head, slash, tail = text.partition("/")
+    if slash and head.isdigit() and tail.isdigit() and 1 <= int(head) <= int(tail):
+        return int(head), int(tail)
+    raise click.BadParameter(f"{text!r} must be i/n with 1 <= i <= n")
+
+
+@main.command()
+@click.argument("target", required=False)
+@click.option("--op", "op_names", multiple=True, help="Only this op; may be repeated.")
+@click.option("--profile", type=click.Choice(["smoke", "ci", "full"]), help="How long: ci by default.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="cpu emulates Triton.")
+@click.option("--precision", help="A precision profile of `lingspec ops OP`, or DTYPE=NAME,…")
+@click.option("--backward", is_flag=True, help="An undecorated function has gradients.")
+@click.option("--seed", type=click.IntRange(0), help="Repeat a run.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="lingspec-out by default.")
+@click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
+@click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
+@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
+@click.option("--junitxml", type=click.Path(dir_okay=False, path_type=Path))
+@_json_flag
+@_one_line
+def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **given: Any) -> int:
+    """Judge TARGET: kernels (ours), reference, an adapter, mutants:NAME, honest:NAME, module:attribute."""
+    from lingspec.conformance.commands import certify as run
+
+    return run(op_names, as_json=as_json, junit=junitxml, given=given)
+
+
+@main.command()
+@click.argument("certificate", type=click.Path(path_type=Path))
+@_json_flag
+@_one_line
+def verify(certificate: Path, as_json: bool) -> int:
+    """Check a certificate against the files and contracts that are here now. Needs no GPU."""
+    from lingspec.conformance.certificate import verify as check
+
+    body = check(certificate)
+    told = body["predicate"]
+    if as_json:
+        click.echo(json.dumps(body, indent=1))
+    else:
+        click.echo(
+            f"{certificate} holds: {told['target']}, {', '.join(told['ops'])}, profile "
+            f"{told['profile']}, device {told['device']}, {len(body['subject'])} files unchanged"
+        )
+    return 0
+
+
+@main.command()
+@click.argument("case")
+@click.option("--target", help="The candidate; a bundle names its own.")
+@click.option("--precision")
+@click.option("--backward", is_flag=True)
+@_json_flag
+@_one_line
+def replay(case: str, as_json: bool, **given: Any) -> int:
+    """One case again: CASE as printed, or a bundle's file. Exits 1 if a law is broken."""
+    from lingspec.conformance.commands import replay as run
+
+    return run(case, as_json=as_json, given=given)
+
+
+@main.command()
+@click.argument("case")
+@click.option("--target", help="The candidate; a bundle names its own.")
+@click.option("--precision")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out"))
+@click.option("--backward", is_flag=True)
+@_json_flag
+@_one_line
+def minimize(case: str, as_json: bool, **given: Any) -> int:
+    """Make a failing case smaller, and write it as a bundle."""
+    from lingspec.conformance.commands import minimize as run
+
+    return run(case, as_json=as_json, given=given)
+
+
+@main.command()
+@click.argument("op")
+@click.option("--case", "case_text", help="Limits of this case; else of a typical one.")
+@click.option("--precision", help="bf16-tc by default.")
+@click.option("--compare", help="rtol=1e-2,atol=1e-2: what that allclose would let through.")
+@_json_flag
+@_one_line
+def explain(op: str, case_text: str | None, precision: str | None, compare: str | None, as_json: bool) -> int:
+    """Where the limits come from."""
+    from lingspec.conformance.explain import explain as tell
+
+    told = tell(op, case_text, precision, compare)
+    click.echo(json.dumps(told["data"], indent=1) if as_json else "\n".join(told["lines"]))
+    return 0
+
+
+@main.command("self-test")
+@click.option("--op", "op_names", multiple=True)
+@click.option("--profile", type=click.Choice(["smoke", "ci", "full"]), default="ci")
+@click.option("--seed", type=click.IntRange(0), default=0)
+@click.option("--only", multiple=True, help="Only targets whose name contains this.")
+@click.option("--sample", type=click.IntRange(1), help="A seeded sample of this many targets per op.")
+@click.option("-n", "--workers", type=click.IntRange(1), default=1)
+@click.option("--list", "list_only", is_flag=True, help="Name the mutants and honest variants.")
+@_json_flag
+@_one_line
+def self_test(op_names: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """The suite against itself: mutants killed and survived, honest variants rejected."""
+    from lingspec.conformance.commands import self_test as run
+
+    return run(op_names, as_json=as_json, given=given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Defaults from `[tool.lingspec]` in pyproject.toml; unknown keys are errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["KEYS", "ConfigError", "defaults"]
+
+KEYS = {
+    "target": str, "profile": str, "device": str, "precision": str, "seed": int, "out": str,
+    "workers": int, "timeout": float,
+}  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A key or value in pyproject.toml that lingspec does not know."""
+
+
+def defaults(folder: Path) -> dict[str, Any]:
+    """The table of the nearest pyproject.toml at or above ``folder``; empty where there is none.
+
+    Raises:
+        ConfigError: a key is unknown or has the wrong type.
+    """
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if file.is_file():
+            return _table(file)
+    return {}
+
+
+def _table(file: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(file.read_text()).get("tool", {}).get("lingspec", {})
+    except tomllib.TOMLDecodeError as broken:
+        raise ConfigError(f"{file}: {broken}") from broken
+    for key, value in table.items():
+        if key not in KEYS:
+            raise ConfigError(f"{file}: [tool.lingspec] has key {key!r}, but knows only {', '.join(KEYS)}")
+        wanted = (int, float) if KEYS[key] is float else KEYS[key]
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ConfigError(f"{file}: [tool.lingspec] {key} is {value!r}, but must be {KEYS[key].__name__}")
+    return dict(table)

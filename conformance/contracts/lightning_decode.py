@@ -1,0 +1,158 @@
+"""The contract of lightning_decode."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lingspec.conformance import values
+from lingspec.conformance.accuracy.formats import of_dtype
+from lingspec.conformance.accuracy.limits import Limits, limits
+from lingspec.conformance.accuracy.profiles import NAMES, Profile
+from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.variants import casting
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contract import Algebra, Contract, TensorSpec
+from lingspec.reference import lightning_decode, rounding
+from lingspec.reference.ops.lightning_decode import step
+
+__all__ = ["LIGHTNING_DECODE"]
+
+ANYTHING = 1e300  # the limit of a padding row, which may hold any finite number
+
+
+def make(case: Case) -> Call:
+    """The tensors of ``case``: a pool larger than the batch, slots in any order, some padding."""
+    a, family = case.axes, case.traits["values"]
+    B, H, K, V, P = (a[x] for x in "BHKVP")
+    g = values.rng(case.seed)
+    dtype, exact = case.torch_dtype, case.law == "exact"
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    tame = dtype == torch.float16 and not exact
+    tensors: dict[str, Tensor] = {}
+    for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
+        x = values.tokens(family, (B, H, D), g, salt=salt, tame=tame)
+        tensors[name] = values.laid_out(x.to(dtype), case.traits["layout"])
+    tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
+    kind = "integers" if exact else "normal"
+    pool = values.tokens(kind, (P, H, K, V), g, salt=3).to(wide)
+    tensors["state_pool"] = values.laid_out(pool, case.traits["layout"])
+    slots = torch.randperm(P, generator=g)[:B]
+    if "padding" in case.flags and B:
+        slots[torch.randperm(B, generator=g)[: (B + 2) // 3]] = -1
+    tensors["slots"] = slots.to(torch.int32 if case.seed % 2 else torch.int64)
+    scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
+    coherent = family in values.COHERENT
+    return Call(case.op, tensors, {"scale": scale}, coherent, far=values.far_one(case, tensors))
+
+
+def authority(call: Call, profile: Profile) -> dict[str, Limits]:
+    """o, and the whole pool: rows that no slot names have no room at all."""
+    t = call.tensors
+    slots = t["slots"].long()
+    live = slots >= 0
+    q, k, v = (running(t[n][live].double(), profile) for n in "qkv")
+    pool = t["state_pool"].double()
+    with rounding(analysing(profile)):
+        S = running(pool[slots[live]], profile)
+        o, S = step(q, k, v, t["log_decay"].double(), call.params["scale"], S)
+    output, state = of_dtype(t["q"].dtype), of_dtype(t["state_pool"].dtype)
+    now = limits("state_pool", [S], profile, state, coherent=call.coherent)
+    read = limits("o", [o], profile, output, coherent=call.coherent)
+    return {
+        "o": read.placed(torch.zeros(t["v"].shape, dtype=torch.float64), live, ANYTHING),
+        "state_pool": now.placed(pool, slots[live], 0.0),
+    }
+
+
+def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
+    """Without any permitted rounding, and with all."""
+    made = []
+    for points in ((), None):
+        pool = call.tensors["state_pool"].clone()
+        with rounding(casting(profile, points)):
+            o = lightning_decode(**{**call.tensors, "state_pool": pool}, **call.params)
+        made.append({"o": o, "state_pool": pool})
+    return made
+
+
+def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
+    """Cases for a law: structure first, then a value family."""
+    return _cases(law, cost, dtype)
+
+
+@st.composite
+def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
+    small = cost == "interpreted"
+    heads, dims = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6), (8, 16, 24, 40, 48, 64, 80, 96)
+    several = law in ("permutation", "determinism")
+    B = draw(st.integers(2 if several else (0 if law == "authority" else 1), 5 if small else 9))
+    axes = {
+        "B": B,
+        "H": draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads)),
+        "K": draw(st.sampled_from(dims)),
+        "V": draw(st.sampled_from(dims)),
+        "P": B + draw(st.integers(0, 4)),
+    }
+    if draw(st.integers(0, 9)) == 9:  # the model's own sizes
+        axes |= {"K": 128, "V": 128, "H": min(axes["H"], 2), "B": min(B, 3)}
+    exact = law == "exact"
+    return Case(
+        "lightning_decode", dtype, axes,
+        {
+            "decay": "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1])),
+            "values": "integers" if exact else draw(st.sampled_from(FAMILIES[:-1])),
+            "layout": draw(st.sampled_from(LAYOUTS[1:] if law == "strides" else LAYOUTS[:1] * 3 + LAYOUTS[1:2])),
+        },
+        frozenset({"padding"} if draw(st.booleans()) else ()), None, 0,
+        draw(st.integers(0, 0xFFFF)), law,
+    )  # fmt: skip
+
+
+FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "integers")
+LAYOUTS = values.LAYOUTS
+
+LIGHTNING_DECODE = Contract(
+    op="lightning_decode",
+    summary="one token of Lightning attention for each of B sequences, memories in a pool",
+    signature="(q[B,H,K], k[B,H,K], v[B,H,V], log_decay[H], state_pool[P,H,K,V], slots[B], *, "
+    "scale) -> o[B,H,V]; state_pool is updated in place",
+    inputs=(
+        TensorSpec("q", "BHK", "input"),
+        TensorSpec("k", "BHK", "input"),
+        TensorSpec("v", "BHV", "input"),
+        TensorSpec("log_decay", "H", "state"),
+        TensorSpec("state_pool", "PHKV", "state"),
+        TensorSpec("slots", "B", "index"),
+    ),
+    params={"scale": "a number"},
+    outputs=(TensorSpec("o", "BHV", "input"),),
+    positional=("q", "k", "v", "log_decay", "state_pool", "slots"),
+    mutable=frozenset({"state_pool"}),
+    axes={"B": (0, 9), "H": (1, 6), "K": (8, 128), "V": (8, 128), "P": (0, 13)},
+    traits={"decay": values.DECAYS, "values": FAMILIES, "layout": LAYOUTS},
+    flags=("padding",),
+    algebra=Algebra(
+        independent=("B", "H"),
+        homogeneous_in=(("q",), ("k", "state_pool"), ("v", "state_pool")),
+        linear_in=(("q",), ("k", "state_pool"), ("v", "state_pool")),
+        shardable="H",
+        exact=True,
+    ),
+    profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
+    silent_on=(
+        "inputs that are not finite",
+        "slots that repeat or are out of range",
+        "the value of a padding row of o, if it is finite",
+    ),
+    make=make,
+    authority=authority,
+    gradients=None,
+    variants=variants,
+    strategy=strategy,
+    laws=(
+        "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
+        "strides", "exact", "sharding",
+    ),
+)  # fmt: skip

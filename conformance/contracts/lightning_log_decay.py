@@ -1,0 +1,73 @@
+"""The contract of lightning_log_decay: bits, not limits."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lingspec.conformance.accuracy.formats import FP32
+from lingspec.conformance.accuracy.limits import Limits, limits
+from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contract import Algebra, Contract, TensorSpec
+from lingspec.reference import lightning_log_decay
+
+__all__ = ["LIGHTNING_LOG_DECAY"]
+
+
+def make(case: Case) -> Call:
+    """The four numbers."""
+    a = case.axes
+    params = {"heads": a["H"], "layer": a["L"], "layers": a["N"], "origin": a["O"]}
+    return Call(case.op, {}, params)
+
+
+def authority(call: Call, profile: Profile) -> dict[str, Limits]:
+    """The bits that the result must have."""
+    made = lightning_log_decay(**call.params)
+    return {"log_decay": limits("log_decay", [made.double()], profile, FP32, coherent=True)}
+
+
+def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:  # noqa: ARG001 - bits have none
+    """There is one right answer."""
+    return []
+
+
+def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
+    """Head counts that are powers of two and that are not; every layer of models of any depth."""
+    return _cases(law, cost, dtype)
+
+
+@st.composite
+def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:  # noqa: ARG001 - one cost
+    heads = draw(st.one_of(st.sampled_from((64, 32, 16, 40, 6)), st.integers(1, 130)))
+    layers = draw(st.one_of(st.sampled_from((80, 32, 20, 2)), st.integers(2, 96)))
+    layer = draw(st.one_of(st.sampled_from((0, layers - 1)), st.integers(0, layers - 1)))
+    origin = draw(st.sampled_from((1, 0)))
+    axes = {"H": heads, "L": layer, "N": layers, "O": origin}
+    return Case("lightning_log_decay", dtype, axes, law=law)
+
+
+LIGHTNING_LOG_DECAY = Contract(
+    op="lightning_log_decay",
+    summary="the decay of each head of a Lightning layer",
+    signature="(heads, layer, layers, *, origin=1) -> log_decay[H] float32",
+    inputs=(),
+    params={"heads": ">= 1", "layer": "from 0", "layers": ">= 2", "origin": "0 or 1"},
+    outputs=(TensorSpec("log_decay", "H", "state"),),
+    positional=(),
+    mutable=frozenset(),
+    axes={"H": (1, 130), "L": (0, 95), "N": (2, 96), "O": (0, 1)},
+    traits={},
+    flags=(),
+    algebra=Algebra(bits=True),
+    profiles={"float32": ("fp32",)},
+    silent_on=("the device of the result",),
+    make=make,
+    authority=authority,
+    gradients=None,
+    variants=variants,
+    strategy=strategy,
+    laws=("authority", "determinism", "untouched"),
+)

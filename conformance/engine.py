@@ -1,0 +1,90 @@
+"""One case in, one verdict out."""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+from lingspec.conformance.accuracy.power import degenerates, lower, rejected
+from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.accuracy.verdict import signal
+from lingspec.conformance.case import Call, Case
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.findings import Finding, Verdict
+from lingspec.conformance.laws import law as law_of
+from lingspec.conformance.laws.calls import index_of
+from lingspec.conformance.runner.host import CandidateInfo, Host
+from lingspec.conformance.session import Session, Stop
+
+__all__ = ["judge_case"]
+
+
+def judge_case(
+    host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
+    *, call: Call | None = None, power: bool = False,
+) -> Verdict:  # fmt: skip
+    """Check the law of ``case``, on ``call`` if it is not the case's own.
+
+    ``power`` also asks which degenerate results this case rejects.
+    """
+    began = time.monotonic()
+    law = law_of(case.law or "authority")
+    refusal = _refused(host, candidate, case)
+    if refusal:
+        return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
+    session = Session(host, candidate, contract, profile, case)
+    if call is not None:
+        session.call = call
+    verdict = Verdict(str(case), law.name, "PASS")
+    try:
+        if not contract.algebra.bits and not _judgeable(session):
+            verdict.status, verdict.reason = "VOID", "limits are not finite"
+            return verdict
+        law.check(session)
+    except Stop:
+        pass
+    verdict.findings, verdict.worst = session.findings, session.worst
+    verdict.status = _status(session.findings)
+    if power and verdict.status == "PASS" and not contract.algebra.bits:
+        verdict.killed, verdict.applicable = _power(session)
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+def _refused(host: Host, candidate: CandidateInfo, case: Case) -> str | None:
+    if case.law == "gradients" and not candidate.backward:
+        return "no gradients: backward=False"
+    answer = host.supports(candidate.index, case.described())
+    return None if answer is True else str(answer)
+
+
+def _judgeable(session: Session) -> bool:
+    return all(want.finite() for want in session.authority.values())
+
+
+def _status(findings: list[Finding]) -> str:
+    for status in ("CRASH", "TIMEOUT", "REJECTED", "FAIL"):
+        if any(f.status == status for f in findings):
+            return status
+    return "PASS"
+
+
+def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The degenerates that this case rejects, and those that it could have been asked about."""
+    authority, contract = session.authority, session.contract
+    if not any(signal(want) for want in authority.values()):
+        return (), ()
+    dtypes = {name: session.dtype_of(name) for name in authority}
+    wrong: dict[str, dict[str, Tensor]] = degenerates(
+        authority, dtypes, lambda n: index_of(contract, n, "H"), lambda n: index_of(contract, n, "T")
+    )
+    less = lower(session.profile)
+    if less is not None:
+        # The variant with every rounding taken.
+        wrong[f"precision {less.name}"] = contract.variants(session.call, less)[1]
+    killed = tuple(
+        name for name, results in wrong.items()
+        if rejected(results, authority, dtypes, session.variants)
+    )  # fmt: skip
+    return killed, tuple(wrong)

@@ -1,0 +1,76 @@
+"""Which known mistake explains a failure: the mutant whose results are the candidate's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance import registry
+from lingspec.conformance.case import Case
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.run import Part
+from lingspec.conformance.runner.host import Host, Server, TargetRefused
+
+__all__ = ["nearest"]
+
+EXPLAINS = 0.05  # of the candidate's deviation may be left unexplained
+
+
+def nearest(host: Host, part: Part, contract: Contract, case: Case) -> str:
+    """The mistake, in words, whose deviation from the authority is the candidate's; "" if none is.
+
+    Asks every mutant of the op in plain PyTorch for the same call.
+    """
+    call = contract.make(case)
+    want = {n: limits.value for n, limits in contract.authority(call, part.profile).items()}
+    mine = _results(host, part.candidate.index, contract, case)
+    if mine is None or not all(mine[n].shape == want[n].shape for n in want):
+        return ""
+    residual = {n: mine[n].double() - want[n] for n in want}
+    size = _size(residual)
+    if not size > 0:
+        return ""
+    best, words = EXPLAINS, ""
+    server = Server(preload="lingspec.conformance.registry")
+    try:
+        for name, entry in registry.mutants().items():
+            if entry.declaration.op != contract.op or entry.module.endswith("_triton"):
+                continue
+            theirs = _of_mutant(server, name, contract, case)
+            if theirs is None or not all(theirs[n].shape == want[n].shape for n in want):
+                continue
+            left = {n: theirs[n].double() - want[n] - residual[n] for n in want}
+            if _size(left) < best * size:
+                best, words = _size(left) / size, str(entry.declaration.extra["looks_like"])
+    finally:
+        server.close()
+    return words
+
+
+def _of_mutant(server: Server, name: str, contract: Contract, case: Case) -> dict[str, Tensor] | None:
+    try:
+        host = Host(server, f"mutants:{name}", contract.op, timeout=10.0)
+    except TargetRefused:
+        return None
+    try:
+        return _results(host, 0, contract, case)
+    finally:
+        host.close()
+
+
+def _results(host: Host, index: int, contract: Contract, case: Case) -> dict[str, Tensor] | None:
+    call = contract.make(case)
+    outcome = host.call(
+        index, call.tensors, call.params, positional=contract.positional,
+        outputs=contract.results, mutable=contract.mutable,
+    )  # fmt: skip
+    if outcome.status != "ok":
+        return None
+    results = dict(zip(contract.results, outcome.outputs, strict=True)) | outcome.mutated
+    finite = all(bool(x.double().isfinite().all()) for x in results.values())
+    return results if finite else None
+
+
+def _size(x: dict[str, Tensor]) -> float:
+    parts = [float(t.norm()) for t in x.values()]
+    return float(torch.tensor(parts).norm()) if parts else 0.0

@@ -1,0 +1,83 @@
+"""Targets, profiles and dtypes of a run: what a candidate declares, turned into work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lingspec.conformance.accuracy.profiles import DEFAULTS, Profile, UnknownProfileError, profile
+from lingspec.conformance.case import DTYPES
+from lingspec.conformance.contract import Contract
+from lingspec.conformance.laws import law
+from lingspec.conformance.runner.host import CandidateInfo, TargetRefused
+
+__all__ = ["Part", "SHORT", "laws_for", "parts", "precision_of"]
+
+SHORT = {str(d).removeprefix("torch."): short for short, d in DTYPES.items()}
+# What is asked of a candidate that names no dtypes.
+USUAL = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One candidate in one dtype."""
+
+    candidate: CandidateInfo
+    dtype: str  # a key of DTYPES
+    profile: Profile
+
+
+def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = None) -> list[Part]:
+    """The dtypes that ``candidate`` is asked for, with the precision profile of each.
+
+    Raises:
+        TargetRefused: a profile is unknown, or an argument of the op is missing.
+    """
+    _takes_all(candidate, contract)
+    named = precision_of(precision) if precision else candidate.profile
+    if contract.algebra.bits:
+        return [Part(candidate, "f32", profile("fp32"))]
+    if named is None:
+        by_dtype: Mapping[str, str] = {d: DEFAULTS[d] for d in USUAL}
+    elif isinstance(named, str):
+        by_dtype = dict.fromkeys(USUAL, named)
+    else:
+        by_dtype = named
+    made = []
+    for dtype, name in by_dtype.items():
+        if dtype not in SHORT:
+            raise TargetRefused("usage", f"{candidate.name} declares dtype {dtype!r}; there are {', '.join(SHORT)}")
+        try:
+            made.append(Part(candidate, SHORT[dtype], profile(name)))
+        except UnknownProfileError as unknown:
+            raise TargetRefused("usage", f"{candidate.name}: {unknown}") from unknown
+    return made
+
+
+def precision_of(text: str) -> str | dict[str, str]:
+    """`--precision`: one name for all dtypes, or float32=tf32,bfloat16=bf16-tc."""
+    if "=" not in text.split("+")[0]:
+        return text
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    return {dtype.strip(): name.strip() for dtype, name in pairs}
+
+
+def laws_for(contract: Contract) -> tuple[str, ...]:
+    """The laws whose algebra the op declares."""
+    return tuple(name for name in contract.laws if law(name).declared(contract))
+
+
+def _takes_all(candidate: CandidateInfo, contract: Contract) -> None:
+    if candidate.takes is None:
+        return
+    wanted = [s.name for s in contract.inputs if s.name not in contract.positional]
+    missing = [n for n in (*wanted, *contract.params) if n not in candidate.takes]
+    least = len(contract.positional)
+    if len(candidate.takes) < least + len(wanted) + len(contract.params) and not missing:
+        missing = [n for n in contract.positional if n not in candidate.takes]
+    if missing:
+        raise TargetRefused(
+            "usage",
+            f"{candidate.name} lacks argument {', '.join(missing)}, which {contract.op} has: "
+            f"{contract.signature}",
+        )

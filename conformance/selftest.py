@@ -1,0 +1,107 @@
+"""The suite against itself: every mutant must be rejected, no honest variant may be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from lingspec.conformance.case import Case
+from lingspec.conformance.contracts import contract as contract_of
+from lingspec.conformance.engine import judge_case
+from lingspec.conformance.findings import Finding
+from lingspec.conformance.plan import plan
+from lingspec.conformance.run import Part, laws_for, parts
+from lingspec.conformance.runner.host import Host, Server
+
+__all__ = ["Row", "interleaved", "run_self_test"]
+
+
+@dataclass
+class Row:
+    """One target of the self-test."""
+
+    kind: str  # mutants or honest
+    name: str
+    op: str
+    expected: tuple[str, ...] = ()  # laws that a mutant names
+    broken: dict[str, int] = field(default_factory=dict)  # law -> case number that broke it first
+    cases: int = 0
+    seconds: float = 0.0
+    worst: float = 0.0
+    first: Finding | None = None
+
+    @property
+    def done(self) -> bool:
+        """A mutant is done when the law that it names is broken; an honest variant never is."""
+        return self.kind == "mutants" and bool(self.expected) and self.expected[0] in self.broken
+
+    @property
+    def ok(self) -> bool:
+        """Rejected for what it names, or accepted."""
+        return self.done if self.kind == "mutants" else not self.broken
+
+
+def run_self_test(
+    op: str, targets: Iterable[tuple[str, str]], profile: str, seed: int,
+    progress: Callable[[Row], None] = lambda _: None,
+) -> list[Row]:  # fmt: skip
+    """Run cases one by one on all targets of ``op`` that are not done: (kind, name) each."""
+    contract = contract_of(op)
+    server = Server(preload="lingspec.conformance.registry")
+    rows: dict[str, Row] = {}
+    hosts: dict[str, Host] = {}
+    work: dict[tuple[str, str, str], list[tuple[str, Part]]] = {}
+    try:
+        for kind, name in targets:
+            target = f"{kind}:{name}"
+            host = hosts[target] = Host(server, target, op)
+            info = host.candidates[0]
+            rows[target] = Row(kind, name, op, tuple(info.extra.get("laws", ())))
+            for part in parts(info, contract):
+                work.setdefault((part.dtype, part.profile.name, info.cost), []).append((target, part))
+        for group, case in _rounds(work, op, profile, seed):
+            for target, part in work[group]:
+                if not rows[target].done:
+                    _judge(rows[target], hosts[target], part, case)
+                    progress(rows[target])
+    finally:
+        for host in hosts.values():
+            host.close()
+        server.close()
+    return list(rows.values())
+
+
+def _rounds(
+    work: dict[tuple[str, str, str], list[tuple[str, Part]]], op: str, profile: str, seed: int
+) -> Iterator[tuple[tuple[str, str, str], Case]]:
+    """Cases of all groups, in turn, so that every law in every dtype comes early."""
+    contract = contract_of(op)
+    plans = {
+        group: interleaved(plan(contract, laws_for(contract), group[0], group[2], profile, seed))
+        for group in work
+    }
+    for n in range(max(map(len, plans.values()), default=0)):
+        for group, cases in plans.items():
+            if n < len(cases):
+                yield group, cases[n]
+
+
+def interleaved(cases: list[Case]) -> list[Case]:
+    """The same cases, laws in turn."""
+    by_law: dict[str | None, list[Case]] = {}
+    for case in cases:
+        by_law.setdefault(case.law, []).append(case)
+    rounds = max(map(len, by_law.values()), default=0)
+    return [of[n] for n in range(rounds) for of in by_law.values() if n < len(of)]
+
+
+def _judge(row: Row, host: Host, part: Part, case: Case) -> None:
+    began = time.monotonic()
+    verdict = judge_case(host, part.candidate, contract_of(row.op), part.profile, case)
+    row.seconds += time.monotonic() - began
+    row.cases += verdict.status not in ("NOT SUPPORTED", "VOID")
+    row.worst = max(row.worst, verdict.worst)
+    for finding in verdict.findings:
+        row.broken.setdefault(finding.law, row.cases)
+        row.first = row.first or finding

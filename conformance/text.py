@@ -1,0 +1,73 @@
+"""What a run prints for people: verdicts first, then the first cause of each failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lingspec.conformance.certify import PartReport, Report
+from lingspec.conformance.findings import Finding
+from lingspec.conformance.laws import law
+
+__all__ = ["failure", "lines"]
+
+
+def lines(report: Report, looks_like: dict[str, str], smallest: dict[str, Finding]) -> Iterator[str]:
+    """The report, a line at a time. ``smallest`` and ``looks_like`` go by a finding's case."""
+    for part in report.parts:
+        yield _headline(report, part)
+        yield from _laws(part, report.options.profile)
+        first = _first(part)
+        if first is not None:
+            small = smallest.get(first.case, first)
+            yield from failure(small, report.options.target, looks_like.get(first.case, ""))
+            others = Counter(f.law for f in part.findings())
+            rest = ", ".join(f"{name} {n}" for name, n in others.items())
+            yield f"  findings  {rest}"
+        for name in part.unproven(report.options.profile) if part.status(report.options.profile) == "VOID" else ():
+            kills = part.power().get(name, 0)
+            yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
+
+
+def failure(finding: Finding, target: str, looks_like: str = "") -> Iterator[str]:
+    """One finding: law, where, how far, what it looks like, how to see it again."""
+    yield f"  law       {law(finding.law).sentence}: {finding.text}"
+    if finding.where:
+        yield f"  where     {finding.where}"
+    if finding.got_want:
+        yield f"  got/want  {finding.got_want}"
+    if looks_like:
+        yield f"  looks like  {looks_like}"
+    yield f"  smallest  {finding.case}"
+    yield f"  replay    lingspec replay {finding.case} --target {target}"
+    if finding.trace:
+        last = finding.trace.strip().splitlines()[-6:]
+        yield "  trace     " + "\n            ".join(last)
+
+
+def _headline(report: Report, part: PartReport) -> str:
+    status = part.status(report.options.profile)
+    total = sum(1 for v in part.verdicts if v.status not in ("NOT SUPPORTED",))
+    bad = sum(1 for v in part.verdicts if v.findings)
+    name = report.options.target
+    if part.part.candidate.name not in (part.op, name.partition(":")[2]):
+        name += f" · {part.part.candidate.name}"
+    head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {report.device}"
+    said = f"FAIL {bad} of {total}" if status == "FAIL" else f"{status} {total}"
+    worst = max((v.worst for v in part.verdicts), default=0.0)
+    return f"{head}  {said}" + (f", worst error {worst:.2g} of its limit" if status == "PASS" else "")
+
+
+def _laws(part: PartReport, profile: str) -> Iterator[str]:
+    for name, counts in part.laws().items():
+        if not counts:
+            continue
+        said = ", ".join(f"{status} {n}" for status, n in sorted(counts.items()))
+        reasons = {v.reason for v in part.verdicts if v.law == name and v.status in ("NOT SUPPORTED", "VOID")}
+        why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+        yield f"    {name:<12} {said}{why}"
+
+
+def _first(part: PartReport) -> Finding | None:
+    findings = part.findings()
+    return findings[0] if findings else None
