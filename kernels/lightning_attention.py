@@ -183,9 +183,9 @@ def launch_options(K: int, V: int, dtype: torch.dtype) -> dict[str, int]:
     }
 
 
-# By dtype and BLOCK_K (the smallest is for 16, too): C, BLOCK_V at most, warps, stages. What compiles
-# for sm_90a without a spill, with Triton 3.6 and 3.9, in all four scans. C = 64 fills the M of a
-# wgmma; float16 at 256, whose operands are float32, has no registers for it.
+# By dtype and BLOCK_K (the smallest is for 16, too): C, BLOCK_V at most, warps, stages. These
+# compile for sm_90a without a spill, with Triton 3.6 and 3.9, in all four scans. C = 64 fills the M
+# of a wgmma; float16 at 256, whose operands are float32, has no registers for it.
 _TILES = {
     torch.float32: {
         32: (64, 16, 8, 1),
