@@ -6,8 +6,9 @@ import torch
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
 
-from lingspec.conformance import emulator  # noqa: E402, likewise
 from triton.tools.tensor_descriptor import TensorDescriptor  # noqa: E402, after the skip
+
+from lingspec.conformance import emulator  # noqa: E402, likewise
 
 BLOCK_POINTERS = tuple(int(n) for n in triton.__version__.split(".")[:2]) < (3, 9)
 
