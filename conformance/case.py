@@ -68,7 +68,9 @@ class Case:
     def described(self) -> dict[str, Any]:
         """What an adapter's `supports` is shown."""
         axes = dict(self.axes)
-        axes.setdefault("N", len(self.lengths) if self.lengths is not None else axes.get("B", 1))
+        if self.lengths is not None:
+            axes |= {"B": 1, "T": sum(self.lengths), "N": len(self.lengths)}
+        axes.setdefault("N", axes.get("B", 1))
         return {
             **axes, "op": self.op, "dtype": str(self.torch_dtype).removeprefix("torch."),
             "packed": self.lengths is not None, "has_state": "state" in self.flags,

@@ -72,10 +72,16 @@ class Session:
                 )
         return results | outcome.mutated
 
-    def gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """The candidate's gradients with respect to ``names``, for the call's cotangents."""
+    def gradients(self, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The candidate's results where gradients are asked for, and those gradients.
+
+        They are with respect to ``names``, for the call's cotangents.
+        """
         outcome = self._called(self.call, grad=tuple(names))
-        return {f"d{name}": x for name, x in zip(names, outcome.outputs, strict=True)}
+        keys = (*self.contract.results, *(f"d{name}" for name in names))
+        found = dict(zip(keys, outcome.outputs, strict=True))
+        forward = {name: found.pop(name) for name in self.contract.results}
+        return forward, found
 
     def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
         outcome = self.host.call(
@@ -85,7 +91,7 @@ class Session:
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
         )  # fmt: skip
         if outcome.status == "wrong":
-            self.fail(outcome.error, law="authority")
+            self.fail(outcome.error, law="gradients" if grad else "authority")
             raise Stop
         if outcome.status != "ok":
             status = "TIMEOUT" if outcome.status == "timeout" else "CRASH"
@@ -111,7 +117,8 @@ class Session:
         for name, limits in want.items():
             honest = [v[name] for v in variants or () if name in v]
             problem = judge(got[name], limits, self.dtype_of(name), honest)
-            if got[name].shape == limits.value.shape and limits.value.numel():
+            comparable = problem is None or problem.kind not in ("dtype", "shape", "finite")
+            if comparable and limits.value.numel():
                 over = excess(got[name].double() - limits.value, limits)
                 if bool(over.isfinite().all()):
                     self.worst = max(self.worst, float(over.max()))
