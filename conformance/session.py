@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,19 @@ from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
 
-__all__ = ["Session", "Stop"]
+__all__ = ["NothingToCheck", "Refused", "Session", "Stop"]
 
 
 class Stop(Exception):  # noqa: N818 - ends a case, whatever it found
     """Nothing more can be learnt from this case."""
+
+
+class NothingToCheck(Stop):
+    """The law says nothing of this case."""
+
+
+class Refused(Stop):
+    """The candidate does not support a call that the law needs."""
 
 
 class Session:
@@ -60,9 +69,14 @@ class Session:
         """The candidate's results of ``call`` (of the case, if none is given), by name.
 
         Raises:
-            Stop: there are none: the candidate crashed, hung or returned something else.
+            Stop: there are none: the candidate crashed, hung or returned something else, or does
+                not support this call.
         """
         call = self.call if call is None else call
+        if call is not self.call:
+            answer = self.host.supports(self.candidate.index, self._described(call))
+            if answer is not True:
+                raise Refused(str(answer))
         outcome = self._called(call, poison=poison)
         results = dict(zip(self.contract.results, outcome.outputs, strict=True))
         for name, shared in zip(self.contract.results, outcome.shared, strict=True):
@@ -82,6 +96,20 @@ class Session:
         found = dict(zip(keys, outcome.outputs, strict=True))
         forward = {name: found.pop(name) for name in self.contract.results}
         return forward, found
+
+    def _described(self, call: Call) -> dict[str, Any]:
+        """What `supports` is shown of a call that a law made of the case's."""
+        told = self.case.described()
+        for spec in self.contract.inputs:
+            if spec.name in call.tensors:
+                told |= dict(zip(spec.axes, call.tensors[spec.name].shape, strict=False))
+        packed, into = "cu_seqlens" in call.tensors, self.contract.algebra.state[0]
+        if self.contract.algebra.packed:
+            told["packed"] = packed
+            told["N"] = len(call.tensors["cu_seqlens"]) - 1 if packed else told["B"]
+        if into:
+            told["has_state"] = into in call.tensors
+        return told
 
     def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
         outcome = self.host.call(
