@@ -171,10 +171,11 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
 @contextmanager
 def opened(options: Options) -> Iterator[Host]:
     """A host of the target."""
-    registered = options.target.partition(":")[0] in ("mutants", "honest")
+    head = options.target.partition(":")[0]
+    registered = head in ("mutants", "honest")
     server = Server(
         options.device, "lingspec.conformance.registry" if registered else "",
-        reference=options.target == "reference",
+        reference=head == "reference",
     )  # fmt: skip
     try:
         op = options.ops[0] if len(options.ops) == 1 else None
