@@ -35,6 +35,9 @@ class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TargetRefused, (self.kind, str(self))
+
 
 @dataclass(frozen=True)
 class CandidateInfo:
