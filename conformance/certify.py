@@ -21,7 +21,7 @@ from lingspec.conformance.plan import plan
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, Server, TargetRefused
 
-__all__ = ["Options", "PartReport", "Report", "Task", "opened", "run"]
+__all__ = ["Options", "PartReport", "Report", "Task", "opened", "run", "tasks_of", "work_of"]
 
 REQUIRED = ("zeros", "gain 1.01", "one token late", "heads rolled")
 
@@ -142,12 +142,12 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
         RunnerError: the environment cannot run candidates.
     """
     with opened(options) as host:
-        work = _parts(host, options)
+        work = work_of(host, options)
         subjects = digests(host.sources())
         seed = options.seed
         if seed is None:
             seed = 0 if options.profile == "smoke" else secrets.randbits(32)
-        tasks = _tasks(work, options, seed)
+        tasks = tasks_of(work, options, seed)
         reports = [PartReport(p) for p in work]
         launches = 0
         if options.workers == 1:
@@ -189,7 +189,7 @@ def opened(options: Options) -> Iterator[Host]:
         server.close()
 
 
-def _parts(host: Host, options: Options) -> list[Part]:
+def work_of(host: Host, options: Options) -> list[Part]:
     made = []
     for candidate in host.candidates:
         if options.ops and candidate.op not in options.ops:
@@ -200,7 +200,7 @@ def _parts(host: Host, options: Options) -> list[Part]:
     return made
 
 
-def _tasks(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
+def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
     tasks: list[Task] = []
     for p, part in enumerate(work):
         of = contract(part.candidate.op)
@@ -230,7 +230,7 @@ def _start(options: Options) -> None:
     torch.set_num_threads(1)
     manager = opened(options)
     host = manager.__enter__()
-    _mine = (manager, host, _parts(host, options))
+    _mine = (manager, host, work_of(host, options))
 
 
 def _judge_mine(task: Task) -> tuple[Task, Verdict, int]:

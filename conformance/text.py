@@ -25,7 +25,9 @@ def lines(
             small = smallest.get(first.case, first)
             options = report.options
             how = again(options.target, precision=options.precision, backward=options.backward)
-            yield from failure(small, how, looks_like.get(first.case, ""))
+            yield from failure(
+                small, how, looks_like.get(first.case, ""), shrunk=first.case in smallest
+            )
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
@@ -45,10 +47,12 @@ def again(target: str, *, precision: str | None = None, backward: bool = False) 
     return f"{words} --backward" if backward else words
 
 
-def failure(finding: Finding, how: str, looks_like: str = "") -> Iterator[str]:
+def failure(
+    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False
+) -> Iterator[str]:
     """One finding: law, where, how far, what it looks like, how to see it again.
 
-    ``how`` is what `again` says.
+    ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for.
     """
     yield f"  law       {law(finding.law).sentence}: {finding.text}"
     if finding.where:
@@ -57,7 +61,7 @@ def failure(finding: Finding, how: str, looks_like: str = "") -> Iterator[str]:
         yield f"  got/want  {finding.got_want}"
     if looks_like:
         yield f"  looks like  {looks_like}"
-    yield f"  smallest  {finding.case}"
+    yield f"  {'smallest' if shrunk else 'case':<10}{finding.case}"
     yield f"  replay    lingspec replay {finding.case} {how}"
     if finding.trace:
         last = finding.trace.strip().splitlines()[-6:]
