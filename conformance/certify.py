@@ -190,6 +190,7 @@ def opened(options: Options) -> Iterator[Host]:
 
 
 def work_of(host: Host, options: Options) -> list[Part]:
+    """The candidates of a target, each in the dtypes that it is asked for."""
     made = []
     for candidate in host.candidates:
         if options.ops and candidate.op not in options.ops:
@@ -201,6 +202,7 @@ def work_of(host: Host, options: Options) -> list[Part]:
 
 
 def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
+    """The cases of a run, or of its shard."""
     tasks: list[Task] = []
     for p, part in enumerate(work):
         of = contract(part.candidate.op)

@@ -180,7 +180,7 @@ class _Cases(pytest.Collector):
             yield _Refused.from_parent(self, name="target", refusal=str(refused))
 
 
-class NonConformance(Exception):
+class NonConformance(Exception):  # noqa: N818 - a verdict, not a fault
     """A case that the candidate does not pass; the text is the report of the failure."""
 
 
