@@ -93,8 +93,8 @@ ENTRIES = (
     Entry("lightning_log_decay/released_and_training_origins", _slopes, "bits",
           "the bits of the slopes are part of the specification"),
     Entry("lightning_attention/integers", lambda: _attention(None, GONE, 1.0), "bits", EXACT),
-    Entry("lightning_attention/integers_packed", lambda: _attention([3, 0, 1, 5], GONE, 1.0), "bits",
-          EXACT),
+    Entry("lightning_attention/integers_packed", lambda: _attention([3, 0, 1, 5], GONE, 1.0),
+          "bits", EXACT),
     Entry("lightning_attention/decaying", lambda: _attention(None, FADES, 0.125), "close",
           "exp and the order of sums over K"),
     Entry("lightning_decode/integers_with_padding", lambda: _decode(GONE, 1.0), "bits", EXACT),
@@ -114,7 +114,8 @@ def check(entry: Entry) -> str | None:
     for name, told in now.items():
         was = stored[name]
         if (told["dtype"], told["shape"]) != (was["dtype"], was["shape"]):
-            return f"{entry.name}: {name} is {told['dtype']} {told['shape']}, was {was['dtype']} {was['shape']}"
+            kinds = [f"{x['dtype']} {x['shape']}" for x in (told, was)]
+            return f"{entry.name}: {name} is {kinds[0]}, was {kinds[1]}"
         for n, (a, b) in enumerate(zip(told["hex"], was["hex"], strict=True)):
             x, y = float.fromhex(a), float.fromhex(b)
             far = x != y if entry.agreement == "bits" else abs(x - y) > CLOSE * max(1.0, abs(y))
