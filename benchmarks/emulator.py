@@ -1,9 +1,9 @@
 """How much longer the emulator takes than Triton's own interpreter, on float32 kernels.
 
 Each measurement runs in its own process, plain and emulated in turn; the least time of
-each counts, in processor seconds. fla's kernels do not start in the plain interpreter (no driver, and loops
-that give Python ints), so there "plain" is the emulator's launch around the interpreter's
-own arithmetic, without the check of addresses and without its rounding.
+each counts, in processor seconds. fla's kernels do not start in the plain interpreter (no
+driver, and loops that give Python ints), so there "plain" is the emulator's launch around
+the interpreter's own arithmetic, without the check of addresses and without its rounding.
 """
 
 import argparse
