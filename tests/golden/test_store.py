@@ -63,7 +63,7 @@ def test_attention_goldens_agree_with_50_digits(entry):
 
 
 def independent(q, k, v, S0, decay, lengths):
-    """The recurrence in rational arithmetic, exp to 45 digits; shares nothing with the reference."""
+    """The recurrence in rational arithmetic, exp to 45 digits; nothing of the reference."""
     mpmath.mp.dps = 50
     factors = [
         Fraction(str(mpmath.nstr(mpmath.exp(g), 45))) if g > -1e3 else Fraction(0) for g in decay
