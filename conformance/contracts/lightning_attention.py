@@ -51,7 +51,7 @@ def make(case: Case) -> Call:
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     N = len(lengths) if lengths is not None else B
     if "state" in case.flags:
-        kind = "integers" if exact else "normal"
+        kind = family if exact else "normal"
         S = values.tokens(kind, (N, H, K, V), g, salt=3)
         tensors["initial_state"] = values.laid_out(S.to(wide), layout)
     if lengths is not None:
@@ -196,16 +196,13 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
     if draw(st.integers(0, 9)) == 9:  # the model's own sizes
         axes["K"] = axes["V"] = draw(st.sampled_from((64, 128)))
         axes["H"] = min(axes["H"], 2)
-    family = "integers" if exact else draw(st.sampled_from(values.FAMILIES[:-1]))
+    family = draw(st.sampled_from(values.EXACT if exact else values.FAMILIES[:-2]))
     decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
     stateful = draw(st.booleans())
-    if not small and not packed and draw(st.integers(0, 5)) == 5:  # long memory
-        axes |= {
-            "B": 1,
-            "T": draw(st.sampled_from(LONGER)),
-            "K": min(axes["K"], 40),
-            "V": min(axes["V"], 40),
-        }
+    if not packed and draw(st.integers(0, 5)) == 5:  # long memory
+        most = 24 if small else 40
+        axes |= {"B": 1, "T": draw(st.sampled_from(LONGER))}
+        axes |= {"H": min(axes["H"], 2), "K": min(axes["K"], most), "V": min(axes["V"], most)}
         decay = "exactly" if exact else draw(st.sampled_from(("slopes", "slow", "mild", "none")))
     cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
     return Case(
