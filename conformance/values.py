@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "decays", "far_ones", "laid_out", "rng", "tokens",
+    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "decays", "far_ones", "laid_out", "rng",
+    "tokens",
 ]  # fmt: skip
 
 FAMILIES = (

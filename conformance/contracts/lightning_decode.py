@@ -14,7 +14,7 @@ from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
-from lingspec.conformance.case import Call, Case
+from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, TensorSpec
 from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
@@ -28,6 +28,8 @@ def make(case: Case) -> Call:
     """The tensors of ``case``: a pool larger than the batch, slots in any order, some padding."""
     a, family = case.axes, case.traits["values"]
     B, H, K, V, P = (a[x] for x in "BHKVP")
+    if P < B:
+        raise CaseError(f"case {str(case)!r} has P = {P}, but must have a slot for each of B = {B}")
     g = values.rng(case.seed)
     dtype, exact = case.torch_dtype, case.law == "exact"
     wide = torch.float64 if dtype == torch.float64 else torch.float32
