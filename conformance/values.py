@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "decays", "far_ones", "laid_out", "rng",
-    "tokens",
+    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "decays", "far_ones",
+    "laid_out", "rng", "tokens",
 ]  # fmt: skip
 
 FAMILIES = (
@@ -26,6 +26,7 @@ FAMILIES = (
     "cancelling", "integers", "wide",
 )  # fmt: skip
 EXACT = ("integers", "wide")
+OFTEN_EXACT = ("integers", "integers", "wide")
 # Families in which equal inputs repeat: their roundings are equal too and do not average out.
 COHERENT = frozenset(
     {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide"}
@@ -110,7 +111,7 @@ def decays(
         made = torch.cat([decays(names[k], 1, g) for k in kinds]) if kinds else torch.zeros(0)
     elif family == "exactly":  # a factor of 1, or one that is 0 in the format of the inputs
         gone = -1000.0 if dtype == torch.float64 else -200.0
-        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, gone)
+        made = torch.where(torch.rand(heads, generator=g) < 0.8, 0.0, gone)
     else:
         low, high = {
             "none": (0.0, 0.0), "slow": (-1e-3, -1e-5), "mild": (-0.2, -1e-3),
