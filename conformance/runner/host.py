@@ -106,7 +106,7 @@ class Server:
         try:
             send(self.sock, {"do": "reap", "pid": pid, "kill": kill})
             return str(receive(self.sock, START_TIMEOUT)[0]["ended"])
-        except (Closed, TimedOutError):
+        except (Closed, OSError):  # TimedOutError is one
             return "is gone with the fork server"
 
     def close(self) -> None:
