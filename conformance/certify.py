@@ -190,11 +190,7 @@ def opened(options: Options) -> Iterator[Host]:
 
 
 def work_of(host: Host, options: Options) -> list[Part]:
-<<<<<<< HEAD
     """What a run asks of the target: each candidate in each dtype that it declares."""
-=======
-    """The candidates of a target, each in the dtypes that it is asked for."""
->>>>>>> suite
     made = []
     for candidate in host.candidates:
         if options.ops and candidate.op not in options.ops:
@@ -206,11 +202,7 @@ def work_of(host: Host, options: Options) -> list[Part]:
 
 
 def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
-<<<<<<< HEAD
     """The cases of a run, those of its shard only."""
-=======
-    """The cases of a run, or of its shard."""
->>>>>>> suite
     tasks: list[Task] = []
     for p, part in enumerate(work):
         of = contract(part.candidate.op)

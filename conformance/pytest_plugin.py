@@ -180,11 +180,7 @@ class _Cases(pytest.Collector):
             yield _Refused.from_parent(self, name="target", refusal=str(refused))
 
 
-<<<<<<< HEAD
 class NonConformance(Exception):  # noqa: N818 - it is a verdict
-=======
-class NonConformance(Exception):  # noqa: N818 - a verdict, not a fault
->>>>>>> suite
     """A case that the candidate does not pass; the text is the report of the failure."""
 
 
