@@ -50,7 +50,8 @@ def write(
         tensors = {}
     about = {
         "schema": SCHEMA, "case": str(case), "target": target, "candidate": candidate,
-        "precision": precision, "params": json.dumps(call.params), "finding": json.dumps(finding.__dict__),
+        "precision": precision, "params": json.dumps(call.params),
+        "finding": json.dumps(finding.__dict__),
         "replay": f"lingspec replay {case} --target {target}",
     }  # fmt: skip
     name = hashlib.sha256(f"{case}/{target}/{candidate}/{precision}".encode()).hexdigest()[:12]

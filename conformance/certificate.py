@@ -62,7 +62,7 @@ def contract_digest(of: Contract) -> str:
 
 def statement(subjects: list[dict[str, Any]], predicate: Mapping[str, Any]) -> bytes:
     """The bytes of a certificate."""
-    body = {
+    body: dict[str, Any] = {
         "_type": STATEMENT, "subject": subjects, "predicateType": PREDICATE,
         "predicate": {**predicate, "specVersion": SPEC_VERSION},
     }  # fmt: skip

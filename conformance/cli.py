@@ -23,7 +23,7 @@ EPILOG = "Exit codes: 0 conforms, 1 does not, 2 wrong command, 3 inconclusive, 4
 class _Group(click.Group):
     """Commands in the order of the manual."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
 
 
@@ -124,7 +124,11 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @_json_flag
 @_one_line
 def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **given: Any) -> int:
-    """Judge TARGET: kernels (ours), reference, an adapter, mutants:NAME, honest:NAME, module:attribute."""
+    """Judge TARGET.
+
+    TARGET is kernels (ours, the default), reference, the name of an adapter, mutants:NAME,
+    honest:NAME, or module:attribute.
+    """
     from lingspec.conformance.commands import certify as run
 
     return run(op_names, as_json=as_json, junit=junitxml, given=given)

@@ -147,8 +147,10 @@ def _one(
     else:
         made = contract(case.partition(":")[0]).parse(case)
         target, name = given.get("target") or "kernels", None
-    options = Options(target=target, ops=(made.op,), precision=precision, backward=given.get("backward", False),
-                      device=_device(None))  # fmt: skip
+    options = Options(
+        target=target, ops=(made.op,), precision=precision,
+        backward=given.get("backward", False), device=_device(None),
+    )  # fmt: skip
     with opened(options) as host:
         of = contract(made.op)
         found = [
@@ -251,7 +253,8 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
         _matrix(rows)
         mutants = sum(r.kind == "mutants" for r in rows)
         click.echo(
-            f"{mutants} mutants, {len(survivors)} survivors; {len(rows) - mutants} honest variants, {len(rejected)} rejected"
+            f"{mutants} mutants, {len(survivors)} survivors; "
+            f"{len(rows) - mutants} honest variants, {len(rejected)} rejected"
         )
     return 1 if survivors or rejected else 0
 

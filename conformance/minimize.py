@@ -29,7 +29,7 @@ def broken_by(
 def smaller_case(
     host: Host, part: Part, contract: Contract, case: Case, law: str, *, seed: int, index: int
 ) -> Case:
-    """The simplest case that still breaks ``law``; ``seed`` and ``index`` are those it came from."""
+    """The simplest case that still breaks ``law``, from the draw of ``seed`` and ``index``."""
 
     def fails(candidate: Case) -> bool:
         return broken_by(host, part, contract, candidate, law) is not None

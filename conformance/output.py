@@ -120,7 +120,7 @@ def _junit(report: Report) -> bytes:
                 ET.SubElement(test, "skipped", message=f"{v.status}: {v.reason}")
         suite.set("failures", str(failures))
         suite.set("skipped", str(skipped))
-    return ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return bytes(ET.tostring(suites, encoding="utf-8", xml_declaration=True))
 
 
 def _github(report: Report) -> None:

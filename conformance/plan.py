@@ -72,9 +72,10 @@ def shrink(
             best = candidate
             raise _FailedError
 
+    law = case.law or "authority"
+    start = _seed(seed, law, case.dtype, index)
     try:
-        _examples(contract, case.law or "authority", cost, case.dtype,
-                  _seed(seed, case.law or "authority", case.dtype, index), attempt, 2, Phase.shrink)  # fmt: skip
+        _examples(contract, law, cost, case.dtype, start, attempt, 2, Phase.shrink)
     except BaseException as ended:
         if not _is_ours(ended):
             raise

@@ -18,7 +18,7 @@ def lines(
     """The report, a line at a time. ``smallest`` and ``looks_like`` go by a finding's case."""
     for part in report.parts:
         yield _headline(report, part)
-        yield from _laws(part, report.options.profile)
+        yield from _laws(part)
         first = _first(part)
         if first is not None:
             small = smallest.get(first.case, first)
@@ -66,7 +66,7 @@ def _headline(report: Report, part: PartReport) -> str:
     )
 
 
-def _laws(part: PartReport, profile: str) -> Iterator[str]:
+def _laws(part: PartReport) -> Iterator[str]:
     for name, counts in part.laws().items():
         if not counts:
             continue

@@ -68,11 +68,11 @@ def tokens(
         place = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=g)
         return torch.zeros(shape, dtype=torch.float64).scatter_(-1, place, 1.0)
     if len(shape) == 4 and family in ("repeated", "cancelling", "impulse"):
-        return _along_time(family, x, g, salt)
+        return _along_time(family, x, salt)
     return x
 
 
-def _along_time(family: str, x: Tensor, g: torch.Generator, salt: int) -> Tensor:
+def _along_time(family: str, x: Tensor, salt: int) -> Tensor:
     T = x.shape[1]
     if family == "repeated":  # a Zipf vocabulary of five tokens, scaled to unit RMS
         weights = 1.0 / torch.arange(1, 6, dtype=torch.float64)

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from lingspec.kernels._decay import LOG2_ZERO, LOG2E, decay_pair
+from lingspec.kernels._decay import LOG2_ZERO, LOG2E, decay_parts
 from lingspec.kernels.checks import require, require_inputs, require_runnable, require_tensor
 
 __all__ = ["launch_options", "lightning_attention"]
@@ -62,8 +62,8 @@ def _scan(
     read_scale, write_scale, T, H, K: tl.constexpr, V: tl.constexpr,
     q_B, q_T, q_H, q_K, k_B, k_T, k_H, k_K, v_B, v_T, v_H, v_V, o_B, o_T, o_H, o_V,
     initial_N, initial_H, initial_K, initial_V, final_N, final_H, final_K, final_V,
-    C: tl.constexpr, SLICE: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, dtype: tl.constexpr,
-    REVERSED: tl.constexpr, PACKED: tl.constexpr,
+    C: tl.constexpr, SLICE: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    dtype: tl.constexpr, REVERSED: tl.constexpr, PACKED: tl.constexpr,
     HAS_INITIAL: tl.constexpr, HAS_FINAL: tl.constexpr,
 ):  # fmt: skip
     # Computes   X = decay X + write_scale k v^T, o = read_scale q^T X, token by token: forward in
@@ -81,11 +81,13 @@ def _scan(
     #            read, and v with its decay are rounded once to bfloat16; q k^T takes the inputs as
     #            they are. float16: the same three are rounded to 11 bits in float32's range (tf32),
     #            since X and the scores can pass 65504. Accumulation and X in float32; o is rounded
-    #            once. The decay of X is a pair of float32s, so that no bias builds up over T.
+    #            once. The decay of X is in two parts, so that no bias builds up over T.
     # Masking    tokens past the end load 0: they add nothing to X; rows past the end and lanes past
-    #            K, V are not stored. Scores above the diagonal are selected away, not multiplied.
+    #            K, V are not stored. Where its weight is 0 (above the diagonal, or decayed to
+    #            nothing) a score is selected away, not multiplied: a later token may be anything.
     # Integers   every offset is int64, views with strides past 2**31 included; T < 2**31.
-    # Limits     K <= BLOCK_K <= 256; exponents are <= 0 and floored at LOG2_ZERO, where exp2 is 0.
+    # Limits     K <= BLOCK_K <= 256. Exponents are <= 0 and floored at LOG2_ZERO, where exp2 is 0.
+    #            Dims that are no multiples of 16 are right, but loaded lane by lane, and spill.
     tiles = tl.cdiv(V, BLOCK_V)
     program = tl.program_id(0)
     head = program // tiles
@@ -121,8 +123,8 @@ def _scan(
     log_decay = tl.load(log_decay_ptr + h)
     log2_decay = tl.maximum(log_decay * LOG2E, LOG2_ZERO)
     chunks = tl.cdiv(length, C)
-    whole, whole_rest = decay_pair(log_decay, C)
-    part, _ = decay_pair(log_decay, length - (chunks - 1) * C)
+    whole, rest = decay_parts(log_decay, C)
+    last_whole, last_rest = decay_parts(log_decay, length - (chunks - 1) * C)
     ahead = r[:, None] - r[None, :]
     weight = tl.exp2(log2_decay * tl.maximum(ahead, 0)) * (read_scale * write_scale)
     weight = tl.where(ahead >= 0, weight, 0.0)
@@ -151,8 +153,9 @@ def _scan(
         v_weight = tl.exp2(log2_decay * tl.maximum(left + until, 0)) * write_scale
         v_decayed = _operand(v.to(tl.float32) * v_weight[:, None], dtype)
         added = _product(tl.trans(_partner(k, dtype)), v_decayed, dtype, SLICE)
-        full = left == C
-        X = X * tl.where(full, whole, part) + (X * tl.where(full, whole_rest, 0.0) + added)
+        last = c == chunks - 1
+        added += X * tl.where(last, last_rest, rest)
+        X = X * tl.where(last, last_whole, whole) + added
 
     if HAS_FINAL:
         tile = key[:, None] * final_K + column[None, :] * final_V
@@ -168,10 +171,7 @@ def launch_options(K: int, V: int, dtype: torch.dtype) -> dict[str, int]:
         dtype: Of the three.
     """
     block_k = max(16, triton.next_power_of_2(K))
-    if dtype == torch.float32:
-        block_v, chunk, warps, stages = 32, 32, 4, 1
-    else:
-        block_v, chunk, warps, stages = 64, 64, 8, 3
+    chunk, block_v, warps, stages = _TILES[dtype][max(block_k, 32)]
     block_v = min(block_v, max(16, triton.next_power_of_2(V)))
     return {
         "C": chunk,
@@ -183,11 +183,44 @@ def launch_options(K: int, V: int, dtype: torch.dtype) -> dict[str, int]:
     }
 
 
+# By dtype and BLOCK_K (the smallest is for 16, too): C, BLOCK_V at most, warps, stages. These
+# compile for sm_90a without a spill, with Triton 3.6 and 3.9, in all four scans. C = 64 fills the M
+# of a wgmma; float16 at 256, whose operands are float32, has no registers for it.
+_TILES = {
+    torch.float32: {
+        32: (64, 16, 8, 1),
+        64: (32, 32, 8, 1),
+        128: (32, 16, 8, 1),
+        256: (16, 16, 8, 1),
+    },
+    torch.bfloat16: {
+        32: (64, 64, 4, 3),
+        64: (64, 64, 4, 3),
+        128: (64, 64, 8, 3),
+        256: (64, 16, 8, 3),
+    },
+    torch.float16: {
+        32: (64, 64, 8, 3),
+        64: (64, 64, 8, 3),
+        128: (64, 16, 8, 3),
+        256: (32, 16, 8, 2),
+    },
+}
 _TRITON_DTYPES = {
     torch.float32: tl.float32,
     torch.bfloat16: tl.bfloat16,
     torch.float16: tl.float16,
 }
+
+
+def _room_for_stages(stages: int, device: torch.device) -> int:
+    """Lower ``stages`` to what the shared memory of ``device`` holds at every size of `_TILES`."""
+    if device.type != "cuda":
+        return stages
+    capability = torch.cuda.get_device_capability(device)
+    if capability[0] in (9, 10):  # 227 KiB a block
+        return stages
+    return min(stages, 2) if capability in ((8, 0), (8, 7)) else 1  # 163 KiB; 99 KiB
 
 
 def _run_scan(
@@ -201,6 +234,7 @@ def _run_scan(
     N = B if cu_seqlens is None else cu_seqlens.numel() - 1
     o = torch.empty(B, T, H, V, dtype=q.dtype, device=q.device)
     options = launch_options(K, V, q.dtype)
+    options["num_stages"] = _room_for_stages(options["num_stages"], q.device)
     grid = (N * H * triton.cdiv(V, options["BLOCK_V"]),)
     if grid[0] == 0:
         return o

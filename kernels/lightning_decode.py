@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lingspec.kernels._decay import decay_pair
+from lingspec.kernels._decay import decay_parts
 from lingspec.kernels.checks import require, require_inputs, require_runnable, require_tensor
 
 __all__ = ["launch_options", "lightning_decode"]
@@ -16,9 +16,9 @@ __all__ = ["launch_options", "lightning_decode"]
 
 @triton.jit(do_not_specialize=["H"])
 def _step(
-    q_ptr, k_ptr, v_ptr, o_ptr, log_decay_ptr, pool_ptr, slots_ptr, scale, H, K, V,
+    q_ptr, k_ptr, v_ptr, o_ptr, log_decay_ptr, pool_ptr, slots_ptr, scale, H,
     q_B, q_H, q_K, k_B, k_H, k_K, v_B, v_H, v_V, pool_P, pool_H, pool_K, pool_V,
-    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     # Computes   S = decay S + k v^T in place, o = scale q^T S: `lightning_decode`.
     # Program    one token b, one head h, BLOCK_V columns of v: pool[slot, h, :, columns] and
@@ -26,7 +26,7 @@ def _step(
     # Traffic    reads and writes the float32 state once; q and k are re-read, from L2, by the other
     #            programs of the head. The rest is small.
     # On chip    S [BLOCK_K, BLOCK_V] float32; no partial sums leave the program.
-    # Precision  float32; the decay is a pair of float32s, so that no bias builds up over tokens.
+    # Precision  float32; the decay is in two parts, so that no bias builds up over tokens.
     #            o is rounded once.
     # Masking    lanes past K load 0 and add 0; lanes past K, V are not stored. A slot below 0 is
     #            padding: its state is neither read nor written, its row of o is 0.
@@ -52,9 +52,9 @@ def _step(
         q = tl.load(q_ptr + b * q_B + h * q_H + key * q_K, mask=key_inside, other=0.0)
         k = tl.load(k_ptr + b * k_B + h * k_H + key * k_K, mask=key_inside, other=0.0)
         v = tl.load(v_ptr + b * v_B + h * v_H + column * v_V, mask=column_inside, other=0.0)
-        decay, rest = decay_pair(tl.load(log_decay_ptr + h), 1)
+        whole, rest = decay_parts(tl.load(log_decay_ptr + h), 1)
         added = k.to(tl.float32)[:, None] * v.to(tl.float32)[None, :]
-        S = S * decay + (S * rest + added)
+        S = S * whole + (S * rest + added)
         tl.store(tile, S, mask=inside)
         o = tl.sum(q.to(tl.float32)[:, None] * S, axis=0) * scale
     o_row = o_ptr + (b * H + h) * V
@@ -64,7 +64,7 @@ def _step(
 def launch_options(K: int, V: int) -> dict[str, int]:
     """Return the tile sizes and warps of a decode step: a float32 tile of 16 KB at K = V = 128."""
     block_k = max(16, triton.next_power_of_2(K))
-    block_v = min(32, max(16, triton.next_power_of_2(V)))
+    block_v = min(32 if block_k < 256 else 16, max(16, triton.next_power_of_2(V)))
     return {"BLOCK_K": block_k, "BLOCK_V": block_v, "num_warps": 4}
 
 
@@ -121,6 +121,6 @@ def lightning_decode(
     with torch.cuda.device_of(q):
         _step[grid](
             q, k, v, o, log_decay.contiguous(), state_pool, slots.contiguous(), float(scale),
-            H, K, V, *q.stride(), *k.stride(), *v.stride(), *state_pool.stride(), **options,
+            H, *q.stride(), *k.stride(), *v.stride(), *state_pool.stride(), K=K, V=V, **options,
         )  # fmt: skip
     return o

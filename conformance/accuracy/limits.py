@@ -5,7 +5,8 @@ rounding points:
 
     D = u_out |y| + (1 + u_out) bound              never exceeded
     L = u_out |y| + |drift| + lambda sqrt(spread)  exceeded with probability delta by independent
-                                                   roundings (Hoeffding), lambda = sqrt(2 ln(2 N / delta))
+                                                   roundings (Hoeffding),
+                                                   lambda = sqrt(2 ln(2 N / delta))
 
 The limit is the smaller one, or D alone where equal inputs repeat (their roundings are equal too,
 so nothing averages out).

@@ -51,12 +51,15 @@ def degenerates(
         axis = tokens(name)
         return y if axis is None else y.roll(1, axis)
 
-    return {
+    made = {
         "zeros": every(lambda _, y: torch.zeros_like(y)),
         "gain 1.01": every(lambda _, y: 1.01 * y),
-        "one token late": every(late),
-        "heads rolled": every(rolled),
     }
+    if any(tokens(name) is not None for name in authority):
+        made["one token late"] = every(late)
+    if any(heads(name) is not None for name in authority):
+        made["heads rolled"] = every(rolled)
+    return made
 
 
 def rejected(

@@ -257,4 +257,4 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
 
 def plain(x: Any) -> Tensor:
     """The value of a tensor that may be `Running`."""
-    return x.value if isinstance(x, Running) else x  # type: ignore[no-any-return]
+    return x.value if isinstance(x, Running) else x

@@ -1,4 +1,4 @@
-"""Is a tensor what it must be? Elements first, then slices, then gain; the first that fails says why.
+"""Is a tensor what it must be? The first question that fails says why.
 
 Order of questions: dtype, shape, device, finite, elements, slices, gain.
 """

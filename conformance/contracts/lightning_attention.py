@@ -138,11 +138,12 @@ def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
     """What emulated honest implementations return."""
     made = []
     for chunk, points in VARIANTS:
+        given: dict[str, Any] = {**call.tensors, **call.params}
         with rounding(casting(profile, points)):
             if chunk is None:
-                o, state = lightning_attention(**call.tensors, **call.params)
+                o, state = lightning_attention(**given)
             else:
-                o, state = lightning_attention_chunked(**call.tensors, **call.params, chunk=chunk)
+                o, state = lightning_attention_chunked(**given, chunk=chunk)
         made.append({"o": o, "final_state": state})
     return made
 

@@ -11,11 +11,17 @@ Triton is imported before that.
         candidate.run(x)
     assert emulator.launches() > 0
 
-What it does not show: races between programs or warps, compiler bugs, timing, the
-contraction of a product and a sum into one fma, the order in which a tensor core adds,
-the error of approximate ``exp``. Refused: 8-bit floats, ``dot_scaled``, inline assembly,
-what Triton's front end refuses for an sm_90. A float32 tile counts as rounded to nearest
-tf32 only where a tensor descriptor says so (Triton 3.9's ``round_f32_to_tf32``).
+What it does not show: races between programs or warps, compiler bugs, timing, shared
+memory and registers that run out, the contraction of a product and a sum into one fma,
+the order in which a tensor core adds, the error of approximate ``exp``, a variable that
+changes its type inside a loop, masked-off lanes of a load without ``other`` (they read 0;
+a GPU leaves them undefined). A float64 fma rounds twice under Triton 3.6. Refused: 8-bit
+floats, ``dot_scaled``, inline assembly, ``:=`` inside an operand, and what Triton's front
+end refuses. A descriptor's float32 is rounded to nearest tf32 only where it says so
+(``round_f32_to_tf32``, Triton 3.9), as on hardware; every other float32 product truncates.
+
+Where torch rounds twice, this does not: an integer or a float64 goes to bfloat16 in one
+step, as PTX's ``cvt.rn.bf16`` does.
 """
 
 import importlib
@@ -69,6 +75,9 @@ class _State:
 class _TritonHook(importlib.abc.MetaPathFinder):
     """Installs the emulator when ``triton`` has been imported, before its importer goes on."""
 
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -76,15 +85,16 @@ class _TritonHook(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _InstallAfter(spec.loader)
+            spec.loader = _InstallAfter(spec.loader, self._options)
         return spec
 
 
 class _InstallAfter(importlib.abc.Loader):
     """Loads triton as its own loader does, then installs."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
+    def __init__(self, loader: importlib.abc.Loader, options: dict[str, Any]) -> None:
         self._loader = loader
+        self._options = options
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -95,7 +105,7 @@ class _InstallAfter(importlib.abc.Loader):
         module.__loader__ = self._loader
         self._loader.exec_module(module)
         _unhook()
-        install()
+        install(**self._options)
 
 
 _STATE = _State()
@@ -157,13 +167,16 @@ def emulated(**options: Any) -> Iterator[None]:
             uninstall()
 
 
-def install_on_import() -> None:
-    """Install as soon as Triton is imported, at once if it has been; else cost nothing."""
+def install_on_import(**options: Any) -> None:
+    """Install, with the options of ``install``, as soon as Triton is imported.
+
+    At once if it has been; until then it costs nothing.
+    """
     if "triton" in sys.modules:
-        install()
+        install(**options)
     elif _STATE.hook is None:
         _set_variable()
-        _STATE.hook = _TritonHook()
+        _STATE.hook = _TritonHook(options)
         sys.meta_path.insert(0, _STATE.hook)
 
 

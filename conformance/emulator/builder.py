@@ -23,14 +23,9 @@ Array = floats.Array
 Handle = Any  # a triton.runtime.interpreter.TensorHandle
 Handles = interpreter.TensorHandle
 
-_COMPARISONS = {
-    np.less: np.less,
-    np.less_equal: np.less_equal,
-    np.greater: np.greater,
-    np.greater_equal: np.greater_equal,
-    np.equal: np.equal,
-    np.not_equal: np.not_equal,
-}
+_COMPARISONS = frozenset(
+    {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+)
 _BITWISE = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
 _FP8 = frozenset({"fp8e5", "fp8e5b16", "fp8e4nv", "fp8e4b8", "fp8e4b15"})
 
@@ -44,7 +39,12 @@ def numbers(handle: Handle) -> Array:
 def narrowed(values: Array, dtype: Any) -> Array:
     """Round numbers to ``dtype``, to nearest even, as a cast does."""
     if dtype.name != "bf16":
-        return values.astype(interpreter._get_np_dtype(dtype), copy=False)
+        held = interpreter._get_np_dtype(dtype)
+        if values.dtype.kind == "f" and held.kind in "iu":
+            return floats.float_to_integer(values, held)
+        return values.astype(held, copy=False)
+    if values.dtype.kind in "iu":
+        return floats.integer_to_bf16(values)
     if values.dtype == np.float64:
         return floats.float64_to_bf16(values)
     return floats.float32_to_bf16(values.astype(np.float32, copy=False))

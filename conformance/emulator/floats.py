@@ -43,6 +43,33 @@ def float64_to_bf16(x: Array) -> Array:
     return float32_to_bf16(float64_to_odd_float32(x))
 
 
+def integer_to_bf16(x: Array) -> Array:
+    """Round to nearest, ties to even, once."""
+    if x.dtype.itemsize < 8:
+        return float64_to_bf16(x.astype(np.float64))
+    # float64 holds the upper 52 bits; any of the lower ones only has to break a tie
+    lost = (x & x.dtype.type(0xFFF)) != 0
+    kept = (x & ~x.dtype.type(0xFFF)) | (lost.astype(x.dtype) << x.dtype.type(11))
+    large = (x > x.dtype.type(2**52)) | (x.astype(np.int64) < -(2**52))
+    return float64_to_bf16(np.where(large, kept, x).astype(np.float64))
+
+
+def float_to_integer(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Truncate as a GPU does: clamp to the range, NaN to 0, or to 2^63 in 64 bits.
+
+    An 8-bit integer is the lower half of a 16-bit one.
+    """
+    wide = np.dtype(f"{dtype.kind}{max(dtype.itemsize, 2)}")
+    limits = np.iinfo(wide)
+    cut: Array = x.astype(wide)
+    cut = np.where(x >= np.float64(limits.max), wide.type(limits.max), cut)
+    cut = np.where(x <= np.float64(limits.min), wide.type(limits.min), cut)
+    if np.isnan(x).any():
+        nan = np.uint64(2**63 if wide.itemsize == 8 else 0).astype(wide)
+        cut = np.where(np.isnan(x), nan, cut)
+    return cut.astype(dtype)
+
+
 def truncate_to_bf16(x: Array) -> Array:
     """Round a float32 or float64 toward zero."""
     x32 = toward_zero(x, np.dtype(np.float32)) if x.dtype == np.float64 else x

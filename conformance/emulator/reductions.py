@@ -15,6 +15,7 @@ from triton.language import standard
 from triton.runtime import interpreter
 
 from .builder import narrowed, numbers
+from .source import Meaning
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensor = Any  # a triton.language.tensor
@@ -107,7 +108,11 @@ def _scan_tree(tiles: list[Tensor], axis: int, combine: Combine) -> list[Tensor]
 
 
 def _combined(combine: Combine, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
-    out = combine(*left, *right)
+    Meaning.combining = True
+    try:
+        out = combine(*left, *right)
+    finally:
+        Meaning.combining = False
     outs = list(out) if isinstance(out, tuple | tl.tuple) else [out]
     cast = zip(outs, left, strict=True)
     return [o if o.dtype == t.dtype else o.to(t.dtype) for o, t in cast]

@@ -38,6 +38,7 @@ class Meaning:
     """What the rewritten source calls."""
 
     comparisons = tuple(_OPERATORS.values())
+    combining = False  # whether a reduction's function runs, on tiles that stand for scalars
 
     def __init__(self, semantic: Any) -> None:
         self.semantic = semantic
@@ -112,11 +113,17 @@ class Meaning:
 
     @staticmethod
     def condition(value: Any) -> Any:
-        """Return what an ``if``, ``while`` or conditional expression branches on."""
+        """Return what an ``if`` or ``while`` branches on: a scalar."""
         if isinstance(value, tl.tensor) and value.handle.data.size != 1:
             shape = tuple(value.handle.data.shape)
             raise Refused(f"a tile of shape {shape} as a condition, expected a scalar")
         return value
+
+    def choice(self, test: Any, body: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
+        """Return ``body if test else orelse``, element by element in a reduction."""
+        if Meaning.combining and isinstance(test, tl.tensor):
+            return tl.where(test, body(), orelse())
+        return body() if self.condition(test) else orelse()
 
     @staticmethod
     def check(condition: Any, message: Any = "") -> None:
@@ -143,8 +150,7 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        if any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(node)):
-            raise Refused(f"line {node.lineno}: := inside and / or is not emulated")
+        _refuse_walrus(node)
         self.generic_visit(node)
         name = "both" if isinstance(node.op, ast.And) else "either"
         return _call(name, *(_later(value) for value in node.values))
@@ -157,6 +163,7 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         if len(node.ops) == 1 or not all(type(op) in _OPERATORS for op in node.ops):
             return node
+        _refuse_walrus(node)
         known = list(_OPERATORS)
         links = [
             ast.Tuple([ast.Constant(known.index(type(op))), _later(operand)], ast.Load())
@@ -171,9 +178,11 @@ class _Rewriter(ast.NodeTransformer):
         return self._branch(node)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        return self._branch(node)
+        _refuse_walrus(node)
+        self.generic_visit(node)
+        return _call("choice", node.test, _later(node.body), _later(node.orelse))
 
-    def _branch(self, node: ast.If | ast.While | ast.IfExp) -> ast.AST:
+    def _branch(self, node: ast.If | ast.While) -> ast.AST:
         self.generic_visit(node)
         node.test = _call("condition", node.test)
         return node
@@ -182,6 +191,12 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         message = [node.msg] if node.msg else []
         return ast.Expr(_call("check", node.test, *message))
+
+
+def _refuse_walrus(node: ast.expr) -> None:
+    """Refuse what would bind a name inside one of the functions that operands become."""
+    if any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(node)):
+        raise Refused(f"line {node.lineno} of a kernel: := inside an operand is not emulated")
 
 
 def _helper(name: str) -> ast.expr:

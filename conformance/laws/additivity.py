@@ -29,19 +29,17 @@ def check(session: Session) -> None:
             one[name], two[name] = x * mask, x * ~mask
     calls = [call.with_tensors(**part) for part in (one, two)]
     got = [session.run(c) for c in calls]
-    limits = [contract.authority(c, session.profile) for c in calls]
+    limits = [session.judged(c) for c in calls]
     text = f"{' and '.join(one)} in two parts"
     for results, want in zip(got, limits, strict=True):
         if not session.expect("additivity", results, want, text):
             return
-    if group == ("q",):  # the states of the parts are the same state, not its halves
-        names = [n for n in contract.results if n == "o"]
-    else:
-        names = list(contract.results)
-    for name in names:
+    for name in contract.results:
+        if group == ("q",) and name != "o":  # both parts have the same state, not its halves
+            continue
         total = got[0][name].double() + got[1][name].double()
         room = limits[0][name].joined(limits[1][name])
-        want = session.authority[name]
-        error = (total - want.value).abs()
-        if error.numel() and bool((error > want.limit + room.limit).any()):
+        whole = session.authority[name]
+        error = (total - whole.value).abs()
+        if error.numel() and bool((error > whole.limit + room.limit).any()):
             session.fail(f"{text}: the results do not add up to {name}", law="additivity")

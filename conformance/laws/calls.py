@@ -1,4 +1,4 @@
-"""Parts of calls: some tokens, some heads, one sequence. Generic over contracts, by axis letters."""
+"""Parts of calls: some tokens, some heads, one sequence; generic over contracts, by letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["along", "index_of", "lengths_of", "other_values", "repacked", "selec
 
 
 def index_of(contract: Contract, name: str, letter: str) -> int | None:
-    """The position of axis ``letter`` in a tensor, or None. N stands for B where nothing is packed."""
+    """The position of axis ``letter`` in a tensor, or None. Asked for B, N answers too."""
     spec = next((s for s in (*contract.inputs, *contract.outputs) if s.name == name), None)
     if spec is None:
         return None

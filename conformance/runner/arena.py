@@ -35,6 +35,7 @@ class Slot:
     offset: int  # element of the region where the view begins
 
     def as_json(self) -> dict[str, Any]:
+        """For the protocol."""
         return asdict(self)
 
 
@@ -116,6 +117,7 @@ class Arena:
         return None
 
     def close(self) -> None:
+        """Give the memory back."""
         self.slots = {}
         if self.fd >= 0:
             os.close(self.fd)

@@ -170,7 +170,8 @@ class Host:
 
     def call(
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
-        positional: tuple[str, ...], outputs: tuple[str, ...], mutable: frozenset[str] = frozenset(),
+        positional: tuple[str, ...], outputs: tuple[str, ...],
+        mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
         poison: str = "nan", far: tuple[str, ...] = (),
     ) -> Outcome:  # fmt: skip

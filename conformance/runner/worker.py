@@ -11,6 +11,7 @@ import traceback
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
@@ -160,7 +161,7 @@ class Worker:
 def _given(x: Tensor, array: str) -> Any:
     if array == "numpy":
         if x.dtype == torch.bfloat16:
-            import ml_dtypes
+            import ml_dtypes  # type: ignore[import-not-found,unused-ignore] # the candidate needs it
 
             return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return x.detach().numpy()
@@ -176,7 +177,7 @@ def _taken(result: Any, array: str) -> list[Any]:
 
 def _tensor(x: Any, array: str) -> Any:
     if array == "dlpack":
-        return torch.from_dlpack(x)
+        return torch.utils.dlpack.from_dlpack(x)
     import numpy as np
 
     if not isinstance(x, np.ndarray):

@@ -33,7 +33,7 @@ BLOCKED = (
 
 class _Blocker(importlib.abc.MetaPathFinder):
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> None:
         if any(fullname == b or fullname.startswith(b + ".") for b in BLOCKED):
             raise ImportError(f"{fullname} is not to be had in a candidate's process")
@@ -78,7 +78,7 @@ def _serve(sock: socket.socket, device: str) -> None:
             pid = os.fork()
             if pid == 0:
                 sock.close()
-                _become_worker(*fds, device)
+                _become_worker(fds[0], fds[1], device)
             for fd in fds:
                 os.close(fd)
             send(sock, {"status": "ok", "pid": pid})

@@ -97,7 +97,7 @@ def _closed(
 
 
 def _decays(log_decay: Tensor, T: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """exp(log_decay n): between tokens (H, T, T), from S_0 and to S_T (H, T, 1), whole (H, 1, 1)."""
+    """exp(log_decay n): among tokens (H, T, T), from S_0, to S_T (H, T, 1), whole (H, 1, 1)."""
     t = torch.arange(T, dtype=log_decay.dtype, device=log_decay.device)[:, None]
     g = log_decay[:, None, None]
     since = t - t.mT  # (T, T)
@@ -126,11 +126,8 @@ def lightning_attention_backward(
         G_t = scale q_t do_t^T + exp(log_decay) G_{t+1}      (no decay of dfinal_state at t = T)
         dq_t = scale S_t do_t,  dk_t = G_t v_t,  dv_t = G_t^T k_t,  dS_0 = exp(log_decay) G_1
 
-    Args:
-        do:           (B, T, H, V) dtype of ``q``: the cotangent of o.
-        dfinal_state: (N, H, K, V) float32: the cotangent of the final state.
-
-    The others as `lightning_attention`.
+    ``do`` (B, T, H, V), dtype of ``q``, is the cotangent of o; ``dfinal_state`` (N, H, K, V)
+    float32 that of the final state; the other arguments are those of `lightning_attention`.
 
     Returns:
         dq, dk, dv (dtype of ``q``) and dinitial_state (N, H, K, V) float32; the last is returned

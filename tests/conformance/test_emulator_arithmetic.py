@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 triton = pytest.importorskip("triton")
@@ -118,12 +118,14 @@ def assert_same(actual, expected):
 
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("op", ["+", "-"])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_sums_are_rounded_once(dtype, op, seed):
     x, y = values(dtype, seed), values(dtype, seed + 1)
     assert_same(binary(op, x, y), x + y if op == "+" else x - y)
 
 
+@settings(deadline=None)
 @given(x=st.integers(0, 2**16 - 1), y=st.integers(0, 2**16 - 1))
 def test_a_bf16_product_is_rounded_once_even_where_float32_is_subnormal(x, y):
     a, b = (torch.tensor([v - 2**15], dtype=torch.int16).view(torch.bfloat16) for v in (x, y))
@@ -187,6 +189,7 @@ def test_where_keeps_bits():
 
 
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_fma_is_rounded_once(dtype, seed):
     generator = torch.Generator().manual_seed(seed)

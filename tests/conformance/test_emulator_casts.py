@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 triton = pytest.importorskip("triton")
@@ -149,13 +149,31 @@ def test_every_small_integer_goes_to_bf16_as_in_torch(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@settings(deadline=None)
 @given(value=st.integers(-(2**63), 2**63 - 1), shift=st.integers(0, 63))
-def test_integers_go_to_bf16_as_in_torch(dtype, value, shift):
+def test_integers_go_to_bf16_with_one_rounding(dtype, value, shift):
     limit = 8 * dtype.itemsize - 1
     x = torch.tensor([max(-(2**limit), min(value >> shift, 2**limit - 1))], dtype=dtype)
-    assert_same_bits(cast(x, torch.bfloat16), x.to(torch.bfloat16))
+    assert cast(x, torch.bfloat16).item() == nearest_bf16(Fraction(x.item()))
 
 
+@pytest.mark.parametrize("power", [24, 40, 60])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_just_above_a_tie_rounds_away(power, sign):
+    x = torch.tensor([sign * (2**power + 2 ** (power - 8) + 1)])
+    assert cast(x, torch.bfloat16).item() == sign * (2**power + 2 ** (power - 7))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_float_outside_an_integer_s_range_is_clamped(dtype):
+    x = torch.tensor([float("inf"), -float("inf"), float("nan")]).to(dtype)
+    assert cast(x, torch.int32).tolist() == [2**31 - 1, -(2**31), 0]
+    assert cast(x, torch.int64).tolist() == [2**63 - 1, -(2**63), -(2**63)]
+    assert cast(x, torch.int16).tolist() == [2**15 - 1, -(2**15), 0]
+    assert cast(x, torch.uint8).tolist() == [255, 0, 0]
+
+
+@settings(deadline=None)
 @given(bits=st.integers(0, 0x7F7E), part=st.integers(-(2**36), 2**36), negative=st.booleans())
 def test_float64_goes_to_bf16_with_one_rounding(bits, part, negative):
     low, high = torch.tensor([bits, bits + 1], dtype=torch.int16).view(torch.bfloat16).double()

@@ -1,9 +1,7 @@
-"""Sums, scans, extrema and atomics: where each rounds, and what order it keeps."""
+"""Sums, scans and extrema: where each rounds, and what order it keeps."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
@@ -31,6 +29,11 @@ def add(a, b):
 
 
 @triton.jit
+def larger(a, b):
+    return a if a > b else b
+
+
+@triton.jit
 def reduce_kernel(x, out, AXIS: tl.constexpr, OP: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
     m, n = tl.arange(0, M), tl.arange(0, N)
     tile = tl.load(x + m[:, None] * N + n[None, :])
@@ -46,6 +49,8 @@ def reduce_kernel(x, out, AXIS: tl.constexpr, OP: tl.constexpr, M: tl.constexpr,
         r = tl.argmin(tile, AXIS)
     elif OP == "xor":
         r = tl.xor_sum(tile, AXIS)
+    elif OP == "larger":
+        r = tl.reduce(tile, AXIS, larger)
     else:
         r = tl.reduce(tile, AXIS, add)
     if AXIS is None:
@@ -97,25 +102,6 @@ def keep_kernel(x, out, N: tl.constexpr):
     at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
     tile = tl.load(x + at)
     tl.store(out + at, tile / tl.sum(tile, 1, keep_dims=True) + tile.sum(0)[None, :])
-
-
-@triton.jit
-def atomic_kernel(x, out, old, n, STEP: tl.constexpr, OP: tl.constexpr, BLOCK: tl.constexpr):
-    at = tl.arange(0, BLOCK)
-    value = tl.load(x + at, mask=at < n, other=0.0)
-    if OP == "add":
-        was = tl.atomic_add(out + at // STEP, value, mask=at < n)
-    elif OP == "max":
-        was = tl.atomic_max(out + at // STEP, value, mask=at < n)
-    else:
-        was = tl.atomic_xchg(out + at // STEP, value, mask=at < n)
-    tl.store(old + at, was, mask=at < n)
-
-
-@triton.jit
-def swap_kernel(x, old, expected, new):
-    was = tl.atomic_cas(x, tl.load(expected), tl.load(new))
-    tl.store(old, was)
 
 
 def reduced(x, axis, op, dtype=None):
@@ -183,6 +169,12 @@ def test_the_first_of_equal_extrema_is_found(dtype):
     assert torch.equal(reduced(x, 1, "argmin", torch.int32).long(), x.argmin(1))
 
 
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+def test_a_conditional_expression_in_a_reduction_chooses_element_by_element(dtype):
+    x = torch.randn(16, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(reduced(x, 1, "larger"), x.max(1).values)
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_sorting_bf16_sorts_numbers(dtype):
     x = torch.randn(64, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -229,48 +221,3 @@ def test_a_kept_dimension_broadcasts_and_a_tile_has_methods():
     out = torch.empty(16, 16)
     keep_kernel[(1,)](x, out, 16)
     assert torch.allclose(out, x / x.sum(1, keepdim=True) + x.sum(0))
-
-
-@given(n=st.integers(0, 16), step=st.sampled_from([1, 2, 4, 16]))
-def test_atomic_adds_to_one_address_in_one_call_are_all_counted(n, step):
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        x = torch.arange(1, 17).to(dtype)
-        out, old = torch.zeros(16, dtype=dtype), torch.zeros(16, dtype=dtype)
-        atomic_kernel[(1,)](x, out, old, n, step, "add", 16)
-        expected = torch.zeros(16)
-        before = []
-        for i in range(n):
-            before.append(expected[i // step].item())
-            expected[i // step] += i + 1
-        assert torch.equal(out.float(), expected)
-        assert old[:n].tolist() == before
-
-
-def test_a_bf16_atomic_add_rounds_each_time():
-    out, old = torch.full((1,), 256.0).bfloat16(), torch.zeros(16).bfloat16()
-    atomic_kernel[(1,)](torch.ones(16).bfloat16(), out, old, 16, 16, "add", 16)
-    assert out.item() == 256, "256 + 1 is a tie, and goes to even every time"
-
-
-def test_atomic_max_and_exchange_work_on_float32():
-    x = torch.tensor([3.0, -1.0, 7.0, 2.0] * 4)
-    out, old = torch.full((1,), -5.0), torch.zeros(16)
-    atomic_kernel[(1,)](x, out, old, 16, 16, "max", 16)
-    assert out.item() == 7
-    atomic_kernel[(1,)](x, out, old, 1, 16, "xchg", 16)
-    assert (out.item(), old[0].item()) == (3, 7)
-
-
-@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
-def test_compare_and_swap_swaps_only_what_it_expects(dtype):
-    x, old, one, two = (torch.tensor([v], dtype=dtype) for v in (1, 0, 1, 2))
-    swap_kernel[(1,)](x, old, one, two)
-    assert (x.item(), old.item()) == (2, 1)
-    swap_kernel[(1,)](x, old, one, one)
-    assert (x.item(), old.item()) == (2, 2)
-
-
-def test_an_atomic_max_of_bf16_is_refused_as_the_compiler_refuses_it():
-    x = torch.ones(16).bfloat16()
-    with pytest.raises(Exception, match=r"bf16|bfloat16"):
-        atomic_kernel[(1,)](x, x.clone(), x.clone(), 16, 1, "max", 16)
