@@ -27,7 +27,7 @@ def lower(of: Profile) -> Profile | None:
     base, *modifiers = of.name.split("+")
     # Where a modifier rounds an operand to bf16, tf32 would be no less precise.
     narrow = {p: _FP8 for p, form in of.points.items() if p != "state" and form is BF16}
-    if narrow and (base == "bf16-tc" or modifiers):
+    if narrow and (base == "bf16-tc" or (modifiers and not base.endswith("eager"))):
         return Profile("fp8-tc", of.arithmetic, narrow)
     return profile(_NEXT[base]) if base in _NEXT else None
 
