@@ -46,4 +46,4 @@ def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: 
 
 def _torch(x: Any) -> torch.Tensor:
     mx.eval(x)
-    return torch.from_dlpack(x)
+    return torch.utils.dlpack.from_dlpack(x)
