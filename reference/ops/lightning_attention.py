@@ -76,7 +76,8 @@ def _recurrence(
     decay = at("decay", log_decay.exp())[:, None, None]  # (H, 1, 1)
     rows = []
     for t in range(q.shape[1]):
-        S = at("state", decay * S + k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
+        written = at("product", k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
+        S = at("state", decay * S + written)
         read = (q[:, t, :, :, None] * at("state_read", S)).sum(dim=-2)  # (B, H, V)
         rows.append(at("product", read) * scale)
     return (torch.stack(rows, dim=1) if rows else v), S
