@@ -220,9 +220,9 @@ def _backward_by_sequence(
     check_arguments(q, k, v, log_decay, initial_state, cu_seqlens)
     parts = []
     for tokens, rows in sequences(q, cu_seqlens):
-        S = initial(q, v, initial_state, rows)
+        S = at("state", initial(q, v, initial_state, rows))
         now = [work(x[:, tokens]) for x in (q, k, v)]
-        G = work(dfinal_state[rows])
+        G = at("state", work(dfinal_state[rows]))
         parts.append(backward(*now, work(log_decay), scale, S, work(do[:, tokens]), G))
     dq, dk, dv, dS = zip(*parts, strict=True)
     of_tokens = (torch.cat(x, dim=1).to(q.dtype) for x in (dq, dk, dv))

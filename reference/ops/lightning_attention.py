@@ -90,7 +90,7 @@ def by_sequence(
     check_arguments(q, k, v, log_decay, initial_state, cu_seqlens)
     parts = []
     for tokens, rows in sequences(q, cu_seqlens):
-        S = initial(q, v, initial_state, rows)
+        S = at("state", initial(q, v, initial_state, rows))
         q_n, k_n, v_n = (work(x[:, tokens]) for x in (q, k, v))
         parts.append(forward(q_n, k_n, v_n, work(log_decay), scale, S))
     o, final_state = zip(*parts, strict=True)
