@@ -172,7 +172,9 @@ class _Cases(pytest.Collector):
             for op in run.options.ops:
                 contract(op)
             for name, part, case in run.cases():
-                yield _CaseItem.from_parent(self, name=name, part=part, case=case)
+                # The id as text: pytest 9 splits the brackets off it, as where it reads its cache.
+                node = f"{ROOT}::{name}"
+                yield _CaseItem.from_parent(self, name=name, nodeid=node, part=part, case=case)
         except (RunnerError, TargetRefused, UnknownOpError) as refused:
             if not hasattr(self.config, "workerinput"):
                 raise pytest.UsageError(f"--lingspec: {refused}") from refused
