@@ -150,9 +150,9 @@ RULES = (
         "FlashAttention (tokens)", "the same; the baseline goes token by token, its state likewise",
         lambda s: twice(s, s.tokens),
     ),
-    Rule("calc_diff", "1 - 2 <x, y> / (|x|^2 + |y|^2) < 1e-3 (DeepGEMM, SGLang)",
+    Rule("calc_diff", "1 - 2 x·y / (|x|^2 + |y|^2) < 1e-3 (DeepGEMM, SGLang)",
          squared_difference),
-    Rule("cosine", "<x, y> / |x| |y| > 0.99", cosine),
+    Rule("cosine", "x·y / (|x| |y|) > 0.99", cosine),
     Rule("cuLA", "max |e| < 5e-3, or max |e| / max |ref| < 5e-2", one_of_two),
     Rule(
         "assert_close", "|e| <= atol + rtol |ref| everywhere; torch.testing's defaults by dtype",
