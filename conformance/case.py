@@ -5,6 +5,7 @@ lightning_attention:handover.bf16.B1.T65.H4.K16.V24.state.slopes.normal.dense.cu
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -142,6 +143,15 @@ class Call:
     coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
     cotangents: dict[str, Tensor] = field(default_factory=dict)
     far: tuple[str, ...] = ()  # tensors whose last elements lie beyond 2^31 others
+
+    def digest(self) -> str:
+        """A name for the values: equal for calls that must give equal results."""
+        hashed = hashlib.sha256(f"{self.op}{self.params}".encode())
+        for name, x in {**self.tensors, **self.cotangents}.items():
+            dense = x.detach().contiguous()
+            hashed.update(f"{name}{dense.dtype}{tuple(dense.shape)}".encode())
+            hashed.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return hashed.hexdigest()
 
     def with_tensors(self, **changes: Tensor) -> Call:
         """This call with some tensors replaced."""

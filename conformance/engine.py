@@ -15,25 +15,26 @@ from lingspec.conformance.findings import Finding, Verdict
 from lingspec.conformance.laws import law as law_of
 from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.runner.host import CandidateInfo, Host
-from lingspec.conformance.session import NothingToCheck, Refused, Session, Stop
+from lingspec.conformance.session import Memo, NothingToCheck, Refused, Session, Stop
 
 __all__ = ["judge_case"]
 
 
 def judge_case(
     host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
-    *, call: Call | None = None, power: bool = False,
+    *, call: Call | None = None, power: bool = False, memo: Memo | None = None,
 ) -> Verdict:  # fmt: skip
     """Check the law of ``case``, on ``call`` if it is not the case's own.
 
-    ``power`` also asks which degenerate results this case rejects.
+    ``power`` also asks which degenerate results this case rejects. ``memo`` keeps what the case
+    must give from one candidate to the next.
     """
     began = time.monotonic()
     law = law_of(case.law or "authority")
     refusal = _refused(host, candidate, case)
     if refusal:
         return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
-    session = Session(host, candidate, contract, profile, case)
+    session = Session(host, candidate, contract, profile, case, memo)
     if call is not None:
         session.call = call
     verdict = Verdict(str(case), law.name, "PASS")

@@ -182,7 +182,7 @@ class _Cases(pytest.Collector):
             yield _Refused.from_parent(self, name="target", refusal=str(refused))
 
 
-class NonConformance(Exception):  # noqa: N818 - a verdict, not a fault
+class NonConformance(Exception):  # noqa: N818 - it is a verdict
     """A case that the candidate does not pass; the text is the report of the failure."""
 
 

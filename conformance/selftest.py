@@ -13,6 +13,7 @@ from lingspec.conformance.findings import Finding
 from lingspec.conformance.plan import plan
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, Server
+from lingspec.conformance.session import Memo
 
 __all__ = ["Row", "interleaved", "run_self_test"]
 
@@ -63,9 +64,10 @@ def run_self_test(
                     (target, part)
                 )
         for group, case in _rounds(work, op, profile, seed):
+            memo: Memo = {}
             for target, part in work[group]:
                 if not rows[target].done:
-                    _judge(rows[target], hosts[target], part, case)
+                    _judge(rows[target], hosts[target], part, case, memo)
                     progress(rows[target])
     finally:
         for host in hosts.values():
@@ -98,9 +100,9 @@ def interleaved(cases: list[Case]) -> list[Case]:
     return [of[n] for n in range(rounds) for of in by_law.values() if n < len(of)]
 
 
-def _judge(row: Row, host: Host, part: Part, case: Case) -> None:
+def _judge(row: Row, host: Host, part: Part, case: Case, memo: Memo) -> None:
     began = time.monotonic()
-    verdict = judge_case(host, part.candidate, contract_of(row.op), part.profile, case)
+    verdict = judge_case(host, part.candidate, contract_of(row.op), part.profile, case, memo=memo)
     row.seconds += time.monotonic() - began
     row.cases += verdict.status not in ("NOT SUPPORTED", "VOID")
     row.worst = max(row.worst, verdict.worst)

@@ -16,7 +16,10 @@ from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
 
-__all__ = ["NothingToCheck", "Refused", "Session", "Stop"]
+__all__ = ["Memo", "NothingToCheck", "Refused", "Session", "Stop"]
+
+# What equal calls must give, from one candidate to the next.
+Memo = dict[tuple[str, str, str], Any]
 
 
 class Stop(Exception):  # noqa: N818 - ends a case, whatever it found
@@ -39,29 +42,38 @@ class Session:
 
     def __init__(
         self, host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile,
-        case: Case,
+        case: Case, memo: Memo | None = None,
     ) -> None:  # fmt: skip
         self.host, self.candidate, self.contract = host, candidate, contract
         self.profile, self.case = profile, case
         self.call = contract.make(case)
         self.findings: list[Finding] = []
         self.worst = 0.0
-        self._authority: dict[str, Limits] | None = None
-        self._variants: list[dict[str, Tensor]] | None = None
+        self._memo: Memo = {} if memo is None else memo
 
     @property
     def authority(self) -> dict[str, Limits]:
         """Every output of the case's own call, with limits."""
-        if self._authority is None:
-            self._authority = self.contract.authority(self.call, self.profile)
-        return self._authority
+        return self.judged(self.call)
 
     @property
     def variants(self) -> list[dict[str, Tensor]]:
         """The same outputs from emulated honest implementations."""
-        if self._variants is None:
-            self._variants = self.contract.variants(self.call, self.profile)
-        return self._variants
+        key = ("variants", self.profile.name, self.call.digest())
+        if key not in self._memo:
+            self._memo[key] = self.contract.variants(self.call, self.profile)
+        found: list[dict[str, Tensor]] = self._memo[key]
+        return found
+
+    def judged(self, call: Call, *, gradients: bool = False) -> dict[str, Limits]:
+        """What any call must give; computed once for equal inputs."""
+        key = ("gradients" if gradients else "authority", self.profile.name, call.digest())
+        if key not in self._memo:
+            compute = self.contract.gradients if gradients else self.contract.authority
+            assert compute is not None
+            self._memo[key] = compute(call, self.profile)
+        found: dict[str, Limits] = self._memo[key]
+        return found
 
     # -- calling -----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ POINTS = {
     "do": "the cotangent of o, likewise",
     "decay": "a decay factor exp(log_decay * n)",
     "scores": "scaled and decayed products of queries and keys, as an operand",
-    "state": "the carried state, after each update",
+    "state": "the carried state, as it is given and after each update",
     "state_read": "the state, as an operand of the product that reads it",
     "product": "the result of a matrix product, before it is added to anything",
 }

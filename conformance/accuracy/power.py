@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.formats import Format
+from lingspec.conformance.accuracy.formats import BF16, Format
 from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
 from lingspec.conformance.accuracy.verdict import judge
@@ -29,12 +29,12 @@ _NEXT = {"fp64": "fp32", "fp32": "tf32", "tf32": "bf16-tc", "fp16-tc": "bf16-tc"
 
 def lower(of: Profile) -> Profile | None:
     """The next-lower precision: e4m3 operands below 16-bit ones; None below eager profiles."""
-    base = of.name.split("+")[0]
-    if base in _NEXT:
-        return profile(_NEXT[base])
-    if base == "bf16-tc":
-        return Profile("fp8-tc", of.arithmetic, {p: _FP8 for p in of.points if p != "state"})
-    return None
+    base, *modifiers = of.name.split("+")
+    # Where a modifier rounds an operand to bf16, tf32 would be no less precise.
+    narrow = {p: _FP8 for p, form in of.points.items() if p != "state" and form is BF16}
+    if narrow and (base == "bf16-tc" or (modifiers and not base.endswith("eager"))):
+        return Profile("fp8-tc", of.arithmetic, narrow)
+    return profile(_NEXT[base]) if base in _NEXT else None
 
 
 def less_precise(contract: Contract, call: Call, of: Profile) -> dict[str, Results]:

@@ -57,6 +57,9 @@ MODIFIERS = {
     "state=fp16": ("state", FP16),
     "scores=bf16": ("scores", BF16),
     "decay=bf16": ("decay", BF16),
+    # One-token steps in a 16-bit dtype: scale q, and k v^T before it is added to a wide state.
+    "q=bf16": ("q", BF16),
+    "product=bf16": ("product", BF16),
 }
 NAMES = tuple(_BASE)
 # The strictest profile that is usual for inputs of a dtype.

@@ -152,7 +152,7 @@ class Running:
     # -- rounding points ---------------------------------------------------------------------
 
     def rounded(self, point: str, form: Format, *, constant: bool = False) -> Running:
-        """This, possibly rounded to ``form``; a ``constant`` is rounded once for every use of it."""
+        """This, possibly rounded to ``form``; a ``constant`` is rounded once for all its uses."""
         drift = -form.drift * self.value if form.drift else None
         if constant:
             drift = form.u * self.value

@@ -29,7 +29,7 @@ def check(session: Session) -> None:
             one[name], two[name] = x * mask, x * ~mask
     calls = [call.with_tensors(**part) for part in (one, two)]
     got = [session.run(c) for c in calls]
-    limits = [contract.authority(c, session.profile) for c in calls]
+    limits = [session.judged(c) for c in calls]
     text = f"{' and '.join(one)} in two parts"
     for results, want in zip(got, limits, strict=True):
         if not session.expect("additivity", results, want, text):

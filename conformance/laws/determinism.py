@@ -16,7 +16,7 @@ def check(session: Session) -> None:
     contract, case = session.contract, session.case
     once = session.run()
     other = contract.make(case.with_(seed=case.seed ^ 0x7777))
-    session.expect("determinism", session.run(other), contract.authority(other, session.profile),
+    session.expect("determinism", session.run(other), session.judged(other),
                    "other contents in the same memory")  # fmt: skip
     again = session.run(poison="large")
     session.expect("authority", once, session.authority)

@@ -24,7 +24,7 @@ def check(session: Session) -> None:
     head, first, tail, second = _cut(session, letter, cut)
     handed = session.run(head)
     at = _place(session, cut)
-    want = contract.authority(head, session.profile)
+    want = session.judged(head)
     text = f"the state handed over at {at} is not the state there"
     if not session.expect("handover", {out_of: handed[out_of]}, {out_of: want[out_of]}, text):
         return

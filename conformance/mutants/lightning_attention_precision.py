@@ -122,7 +122,7 @@ def computes_float64_inputs_in_float32(
 
 @mutant(
     OP,
-    law="authority",
+    law="exact",
     profile=BF16,
     source="constructed",
     looks_like="o is accumulated in bfloat16, 8 key dimensions at a time",
@@ -158,7 +158,7 @@ def stores_the_scores_in_float8(*call: Any, **options: Any) -> Result:
 
 @mutant(
     OP,
-    law="authority",
+    law="exact",
     profile=BF16,
     source="Triton 3.9 interpreter: float32 to bfloat16 truncates",
     looks_like="o is cut to bfloat16, not rounded",
@@ -172,7 +172,7 @@ def cuts_the_output_to_bfloat16_instead_of_rounding(
 
 @mutant(
     OP,
-    law="authority",
+    law="exact",
     profile=BF16,
     source="constructed",
     looks_like="o is too large by two parts in a thousand",

@@ -177,13 +177,16 @@ def _backward(
     decay = at("decay", log_decay.exp())[:, None, None]  # (H, 1, 1)
     dq, dk, dv = [], [], []
     for t in range(T):
-        S = at("state", decay * S + k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
-        dq.append(scale * (at("state_read", S) * do[:, t, :, None, :]).sum(dim=-1))
+        written = at("product", k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
+        S = at("state", decay * S + written)
+        read = (at("state_read", S) * do[:, t, :, None, :]).sum(dim=-1)  # (B, H, K)
+        dq.append(scale * at("product", read))
     for t in reversed(range(T)):
-        G = at("state", G + scale * (q[:, t, :, :, None] * do[:, t, :, None, :]))
+        written = at("product", q[:, t, :, :, None] * do[:, t, :, None, :])  # (B, H, K, V)
+        G = at("state", G + scale * written)
         read = at("state_read", G)
-        dk.append((read * v[:, t, :, None, :]).sum(dim=-1))
-        dv.append((read * k[:, t, :, :, None]).sum(dim=-2))
+        dk.append(at("product", (read * v[:, t, :, None, :]).sum(dim=-1)))
+        dv.append(at("product", (read * k[:, t, :, :, None]).sum(dim=-2)))
         G = decay * G
     if T == 0:
         return q, k, v, G
@@ -200,12 +203,13 @@ def _backward_closed(
     among, from_start, to_end, whole = _decays(log_decay, q.shape[2])
     kept, seen = at("state_read", S), at("state_read", G)
 
-    scores = at("scores", (at("q", q) @ at("k", k).mT) * among * scale)  # (B, H, T, T)
-    dscores = at("scores", (at("do", do) @ at("v", v).mT) * among * scale)
-    dq = dscores @ at("k", k) + (at("do", do) @ kept.mT) * from_start * scale
-    dk = dscores.mT @ at("q", q) + (at("v", v) @ seen.mT) * to_end
-    dv = scores.mT @ at("do", do) + (at("k", k) @ seen) * to_end
-    dS = at("q", q * from_start * scale).mT @ at("do", do) + whole * G
+    scores = at("scores", at("product", at("q", q) @ at("k", k).mT) * among * scale)  # (B, H, T, T)
+    dscores = at("scores", at("product", at("do", do) @ at("v", v).mT) * among * scale)
+    dq = at("product", dscores @ at("k", k))
+    dq = dq + at("product", at("do", do) @ kept.mT) * from_start * scale
+    dk = at("product", dscores.mT @ at("q", q)) + at("product", at("v", v) @ seen.mT) * to_end
+    dv = at("product", scores.mT @ at("do", do)) + at("product", at("k", k) @ seen) * to_end
+    dS = at("product", at("q", q * from_start * scale).mT @ at("do", do)) + whole * G
     return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2), dS
 
 
@@ -216,9 +220,9 @@ def _backward_by_sequence(
     check_arguments(q, k, v, log_decay, initial_state, cu_seqlens)
     parts = []
     for tokens, rows in sequences(q, cu_seqlens):
-        S = initial(q, v, initial_state, rows)
+        S = at("state", initial(q, v, initial_state, rows))
         now = [work(x[:, tokens]) for x in (q, k, v)]
-        G = work(dfinal_state[rows])
+        G = at("state", work(dfinal_state[rows]))
         parts.append(backward(*now, work(log_decay), scale, S, work(do[:, tokens]), G))
     dq, dk, dv, dS = zip(*parts, strict=True)
     of_tokens = (torch.cat(x, dim=1).to(q.dtype) for x in (dq, dk, dv))

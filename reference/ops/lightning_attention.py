@@ -76,7 +76,8 @@ def _recurrence(
     decay = at("decay", log_decay.exp())[:, None, None]  # (H, 1, 1)
     rows = []
     for t in range(q.shape[1]):
-        S = at("state", decay * S + k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
+        written = at("product", k[:, t, :, :, None] * v[:, t, :, None, :])  # (B, H, K, V)
+        S = at("state", decay * S + written)
         read = (q[:, t, :, :, None] * at("state_read", S)).sum(dim=-2)  # (B, H, V)
         rows.append(at("product", read) * scale)
     return (torch.stack(rows, dim=1) if rows else v), S
@@ -89,7 +90,7 @@ def by_sequence(
     check_arguments(q, k, v, log_decay, initial_state, cu_seqlens)
     parts = []
     for tokens, rows in sequences(q, cu_seqlens):
-        S = initial(q, v, initial_state, rows)
+        S = at("state", initial(q, v, initial_state, rows))
         q_n, k_n, v_n = (work(x[:, tokens]) for x in (q, k, v))
         parts.append(forward(q_n, k_n, v_n, work(log_decay), scale, S))
     o, final_state = zip(*parts, strict=True)

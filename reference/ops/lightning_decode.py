@@ -75,7 +75,8 @@ def step(
 ) -> tuple[Tensor, Tensor]:
     """One update and one read of memories S (B, H, K, V): o (B, H, V) and the new S."""
     decay = at("decay", log_decay.exp())[:, None, None]  # (H, 1, 1)
-    S = at("state", decay * S + at("k", k)[..., :, None] * at("v", v)[..., None, :])
+    written = at("product", at("k", k)[..., :, None] * at("v", v)[..., None, :])
+    S = at("state", decay * at("state", S) + written)
     read = (at("q", q)[..., :, None] * at("state_read", S)).sum(dim=-2)  # (B, H, V)
     return at("product", read) * scale, S
 

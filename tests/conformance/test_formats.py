@@ -28,7 +28,7 @@ EVERY = {**FORMATS, "fp8": FP8}
 
 
 def around(form) -> torch.Tensor:
-    """Powers of two of the format with neighbours and midpoints, zeros, the smallest, the largest."""
+    """Powers of two of the format with neighbours and midpoints, zeros, and the extremes."""
     low = max(math.floor(math.log2(form.tiny)) - 3, -1000)
     powers = 2.0 ** torch.arange(low, math.floor(math.log2(form.largest)), dtype=torch.float64)
     steps = torch.tensor([1, 1 + form.u, 1 + 2 * form.u, 1 + 3 * form.u, 2 - form.u], dtype=float)
@@ -118,7 +118,7 @@ def test_modifiers_of_one_profile_leave_the_others_as_they_are():
     "name", ["", "bf16", "FP32", "fp32+", "fp32+state", "+state=bf16", "tf32+q"]
 )
 def test_an_unknown_profile_is_refused_with_the_names_of_all(name):
-    with pytest.raises(UnknownProfileError, match="there are .*state=bf16"):
+    with pytest.raises(UnknownProfileError, match=r"there are .*state=bf16"):
         profile(name)
 
 

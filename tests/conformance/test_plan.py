@@ -103,8 +103,10 @@ def test_plans_of_decode_reach_padding_and_unlisted_rows():
 
 def test_interpreted_candidates_get_smaller_cases():
     for case in drawn(cost="interpreted", count=60):
-        assert case.axes.get("T", 0) <= 130
         assert case.axes["H"] <= 3
+        if case.axes.get("T", 0) > 130:
+            assert max(case.axes[a] for a in "KV") <= 24
+            assert case.axes["B"] == 1
 
 
 @pytest.mark.parametrize("op", OPS[1:])

@@ -88,8 +88,8 @@ def test_no_perturbed_backward_run_leaves_the_bound(text, seed, form, worst):
 def test_the_spread_of_one_point_is_three_times_the_variance_seen(point):
     """Independent, even roundings of relative size u have the variance u^2 x^2 / 3.
 
-    What the formulations say together is neither less than what any of them shows, but for roundings
-    that meet again (q, in the scores and in the read of the first state), nor three times more.
+    What the formulations say together is not less than any of them shows, but for roundings
+    that meet again (q, in the scores and in the read of the first state), nor thrice as much.
     """
     used = profile("bf16-eager")
     only = replace(used, points={point: used.points[point]})
@@ -157,7 +157,7 @@ def test_a_decay_that_is_off_by_its_own_error_stays_inside_and_uses_most_of_the_
 
 def test_another_formulation_only_raises_limits():
     used = profile("bf16-tc")
-    call, given_ = call_of("f64.B2.T7.H2.K4.V3.state.mild.normal.dense", 5)
+    _, given_ = call_of("f64.B2.T7.H2.K4.V3.state.mild.normal.dense", 5)
     with rounding(analysing(used)):
         wrapped = {n: running(x, used) if n in ("q", "k", "v", "initial_state") else x
                    for n, x in given_.items()}  # fmt: skip
