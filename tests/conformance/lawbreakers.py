@@ -1,4 +1,4 @@
-"""One small mistake for each law, as the target ``lawbreakers:NAME``; each is named after its law."""
+"""One small mistake for each law, as the target ``lawbreakers:NAME``, named after its law."""
 
 from __future__ import annotations
 
