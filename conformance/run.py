@@ -35,8 +35,6 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
     """
     _takes_all(candidate, contract)
     named = precision_of(precision) if precision else candidate.profile
-    if contract.algebra.bits:
-        return [Part(candidate, "f32", profile("fp32"))]
     if named is None:
         by_dtype: Mapping[str, str] = {d: DEFAULTS[d] for d in USUAL}
     elif isinstance(named, str):
@@ -53,7 +51,8 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
             made.append(Part(candidate, SHORT[dtype], profile(name)))
         except UnknownProfileError as unknown:
             raise TargetRefused("usage", f"{candidate.name}: {unknown}") from unknown
-    return made
+    # Bits have one dtype and no roundings, whatever names were given.
+    return [Part(candidate, "f32", profile("fp32"))] if contract.algebra.bits else made
 
 
 def precision_of(text: str) -> str | dict[str, str]:

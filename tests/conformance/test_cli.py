@@ -74,7 +74,7 @@ OPTIONS = {
     ("certify", "kernels", "--op", "lightning_atention"): "did you mean 'lightning_attention'?",
     ("certify", "kernels", "--precision", "fp31"): "no precision profile 'fp31'; there are",
     ("certify", "kernels", "--precision", "int8=fp32"): "dtype 'int8'; there are",
-    ("certify", "kernels", "--precision", "fp32+q=bf16"): "no modifier +q=bf16; there are",
+    ("certify", "kernels", "--precision", "fp32+x=bf16"): "no modifier +x=bf16; there are",
     ("certify", "kernels", "--profile", "fast"): "'fast' is not one of 'smoke', 'ci', 'full'",
     ("certify", "--shard", "3/2"): "'3/2' must be i/n with 1 <= i <= n",
     ("certify", "--shard", "0/1"): "'0/1' must be i/n with 1 <= i <= n",
