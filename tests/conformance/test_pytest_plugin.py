@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-import lingspec.conformance.commands  # noqa: F401 - pytester forgets what is imported in a run
+import lingspec.conformance.commands
 import lingspec.conformance.pytest_plugin  # noqa: F401
 from lingspec.conformance import engine
 from lingspec.conformance.contracts import OPS, contract
