@@ -87,6 +87,9 @@ class Contract:
         Raises:
             CaseError: a word is unknown, or one is missing, or a size is out of range.
         """
+        op = text.partition(":")[0]
+        if op != self.op:
+            raise CaseError(f"case {text!r} is of {op}, but must be of {self.op}")
         case = Case.parse(text, self.traits, self.flags, self.laws)
         if case.lengths is not None and self.algebra.packed is None:
             raise CaseError(f"case {text!r} is packed, but {self.op} takes no packed sequences")

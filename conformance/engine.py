@@ -40,7 +40,10 @@ def judge_case(
     verdict = Verdict(str(case), law.name, "PASS")
     try:
         if not contract.algebra.bits and not _judgeable(session):
-            verdict.status, verdict.reason = "VOID", "limits are not finite"
+            verdict.status, verdict.reason = (
+                "VOID",
+                "a value or a limit is beyond what the format holds",
+            )
             return verdict
         law.check(session)
     except NothingToCheck as why:

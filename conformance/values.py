@@ -26,7 +26,7 @@ FAMILIES = (
     "cancelling", "integers", "wide",
 )  # fmt: skip
 EXACT = ("integers", "wide")
-OFTEN_EXACT = ("integers", "integers", "wide")
+OFTEN_EXACT = ("integers", "integers", "wide")  # float16 does not hold what wide ones come to
 # Families in which equal inputs repeat: their roundings are equal too and do not average out.
 COHERENT = frozenset(
     {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide"}

@@ -96,8 +96,9 @@ class Limits:
         )  # fmt: skip
 
     def finite(self) -> bool:
-        """Whether the case can be judged at all."""
-        return bool(self.limit.isfinite().all() and self.value.isfinite().all())
+        """Whether the case can be judged at all: a right result is finite in its format."""
+        fits = self.value.abs() <= self.output.largest  # false for NaN
+        return bool(self.limit.isfinite().all() and fits.all())
 
     def share(self, point: str, at: tuple[int, ...]) -> float:
         """The part of ``point`` in the limit of one element, as an absolute error."""

@@ -137,3 +137,11 @@ def test_a_case_has_signal_where_its_limits_are_small_beside_its_values(right):
     want = right[0]
     assert signal(want)
     assert not signal(want.scaled(0.0))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_a_case_whose_right_results_the_format_does_not_hold_cannot_be_judged(dtype):
+    text = f"lightning_attention:exact.{dtype}.B1.T15.H1.K40.V16.exactly.wide.dense.1"
+    want = ATTENTION.authority(ATTENTION.make(ATTENTION.parse(text)), FP32)["o"]
+    assert float(want.value.abs().max()) > 65504
+    assert want.finite() == (dtype == "bf16")
