@@ -71,9 +71,9 @@ def run(op: str, cases: int, seed: int, state: Path) -> None:
             host.close()
         server.close()
     worst = sorted(done["worst"].items(), key=lambda item: -item[1])[:5]
-    print(
-        f"{op}: {done['next']} cases, {len(hosts)} variants, {len(done['rejected'])} rejected; worst errors of their limits: {worst}"
-    )
+    bad = len(done["rejected"])
+    print(f"{op}: {done['next']} cases, {len(hosts)} variants, {bad} rejected")
+    print(f"  worst errors, in their limits: {worst}")
 
 
 def one(op, law, group, n, seed, work, done) -> None:

@@ -1,9 +1,9 @@
 """How much longer the emulator takes than Triton's own interpreter, on float32 kernels.
 
 Each measurement runs in its own process, plain and emulated in turn; the least time of
-each counts. fla's kernels do not start in the plain interpreter (no driver, and loops
-that give Python ints), so there "plain" is the emulator's launch around the interpreter's
-own arithmetic, without the check of addresses and without its rounding.
+each counts, in processor seconds. fla's kernels do not start in the plain interpreter (no
+driver, and loops that give Python ints), so there "plain" is the emulator's launch around
+the interpreter's own arithmetic, without the check of addresses and without its rounding.
 """
 
 import argparse
@@ -22,9 +22,9 @@ def least_seconds(run: Callable[[], Any], repeats: int) -> float:
     run()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

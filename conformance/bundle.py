@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contracts import UnknownOpError, contract
 from lingspec.conformance.findings import Finding
+from lingspec.conformance.runner.arena import once
 
 __all__ = ["LARGEST", "Bundle", "BundleError", "load", "write"]
 
@@ -36,12 +39,13 @@ class Bundle:
     target: str
     candidate: str
     precision: str
+    backward: bool
     finding: Mapping[str, Any]
 
 
 def write(
     folder: Path, case: Case, call: Call, finding: Finding, *, target: str, candidate: str,
-    precision: str,
+    precision: str, backward: bool = False,
 ) -> Path:  # fmt: skip
     """Write the bundle of a finding; the file appears whole or not at all."""
     tensors = {n: x.contiguous() for n, x in call.tensors.items()}
@@ -52,11 +56,12 @@ def write(
         "schema": SCHEMA, "case": str(case), "target": target, "candidate": candidate,
         "precision": precision, "params": json.dumps(call.params),
         "finding": json.dumps(finding.__dict__),
-        "replay": f"lingspec replay {case} --target {target}",
+        "backward": json.dumps(backward),
     }  # fmt: skip
     name = hashlib.sha256(f"{case}/{target}/{candidate}/{precision}".encode()).hexdigest()[:12]
     path = folder / f"{case.op}-{finding.law}-{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
+    about["replay"] = f"lingspec replay {path}"
     part = path.with_suffix(".part")
     part.write_bytes(save(tensors, metadata=about))
     part.replace(path)
@@ -82,12 +87,14 @@ def load(path: Path) -> Bundle:
     try:
         op = about["case"].partition(":")[0]
         case = contract(op).parse(about["case"])
+        return Bundle(
+            case, _call(case, about, tensors), about["target"], about["candidate"],
+            about["precision"], bool(json.loads(about["backward"])), json.loads(about["finding"]),
+        )  # fmt: skip
+    except KeyError as missing:
+        raise BundleError(f"{path} does not say its {missing.args[0]}") from missing
     except (UnknownOpError, ValueError) as unknown:
         raise BundleError(f"{path}: {unknown}") from unknown
-    return Bundle(
-        case, _call(case, about, tensors), about["target"], about["candidate"],
-        about["precision"], json.loads(about["finding"]),
-    )  # fmt: skip
 
 
 def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call:
@@ -97,9 +104,24 @@ def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call
     cotangents = {
         n.removeprefix(_COTANGENT): x for n, x in tensors.items() if n.startswith(_COTANGENT)
     }
-    # A file has no order: the contract's own call gives it.
-    stored = {n: tensors[n] for n in made.tensors if n in tensors}
-    if set(stored) != set(made.tensors):
-        missing = sorted(set(made.tensors) - set(stored))
-        raise BundleError(f"bundle of {case} lacks {', '.join(missing)}")
-    return Call(case.op, stored, json.loads(about["params"]), made.coherent, cotangents)
+    return replace(
+        made, tensors=_filled(case, made.tensors, tensors), params=json.loads(about["params"]),
+        cotangents=_filled(case, made.cotangents, cotangents),
+    )  # fmt: skip
+
+
+def _filled(
+    case: Case, made: Mapping[str, Tensor], stored: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The stored values in the memory layout of the case."""
+    for name, x in made.items():
+        if name not in stored:
+            raise BundleError(f"bundle of {case} lacks {name}")
+        got, want = (f"{tuple(t.shape)} {t.dtype}" for t in (stored[name], x))
+        if got != want:
+            raise BundleError(f"bundle of {case} has {name} {got}, but must have {want}")
+        cut = once(x)
+        cut.copy_(stored[name].as_strided(cut.shape, stored[name].stride()))
+        if not torch.equal(x, stored[name]):
+            raise BundleError(f"bundle of {case} has a {name} that the case cannot have")
+    return dict(made)

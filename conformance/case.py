@@ -69,7 +69,9 @@ class Case:
     def described(self) -> dict[str, Any]:
         """What an adapter's `supports` is shown."""
         axes = dict(self.axes)
-        axes.setdefault("N", len(self.lengths) if self.lengths is not None else axes.get("B", 1))
+        if self.lengths is not None:
+            axes |= {"B": 1, "T": sum(self.lengths), "N": len(self.lengths)}
+        axes.setdefault("N", axes.get("B", 1))
         return {
             **axes, "op": self.op, "dtype": str(self.torch_dtype).removeprefix("torch."),
             "packed": self.lengths is not None, "has_state": "state" in self.flags,
@@ -90,16 +92,22 @@ class Case:
         *words, seed = rest.split(".")
         kinds = {word: kind for kind, members in vocabulary.items() for word in members}
         made: dict[str, Any] = {"axes": {}, "traits": {}, "flags": set()}
-        for word in words:
+        for n, word in enumerate(words):
+            if word in words[:n]:
+                raise CaseError(f"case {text!r} has word {word!r} twice")
             if word in DTYPES:
+                _once(text, "dtype", made)
                 made["dtype"] = word
             elif word in laws:
+                _once(text, "law", made)
                 made["law"] = word
             elif word in flags:
                 made["flags"].add(word)
             elif word in kinds:
+                _once(text, kinds[word], made["traits"])
                 made["traits"][kinds[word]] = word
             elif match := _AXIS.fullmatch(word):
+                _once(text, match[1], made["axes"])
                 made["axes"][match[1]] = int(match[2])
             elif match := _LENGTHS.fullmatch(word):
                 made["lengths"] = tuple(map(int, match[1].split("-")))
@@ -111,13 +119,18 @@ class Case:
         if "dtype" not in made or missing:
             raise CaseError(f"case {text!r} lacks {', '.join(missing) or 'a dtype'}")
         try:
-            made["seed"] = int(seed, 16)
+            made["seed"] = int(seed if seed.isalnum() else "", 16)
         except ValueError:
             raise CaseError(
                 f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal"
             ) from None
         made["flags"] = frozenset(made["flags"])
         return cls(op=op, **made)
+
+
+def _once(text: str, kind: str, made: Mapping[str, Any]) -> None:
+    if kind in made:
+        raise CaseError(f"case {text!r} has two words for {kind}")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lingspec.conformance.accuracy.power import REJECTIONS
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.plan import COUNTS
@@ -89,12 +90,29 @@ def verify(path: Path) -> dict[str, Any]:
         raise CertificateError(
             f"{path} is for spec {predicate.get('specVersion')}; this is {SPEC_VERSION}"
         )
-    _check_sources(path, body["subject"])
-    for op, told in predicate["ops"].items():
-        if op not in OPS or told["contract"] != contract_digest(contract(op)):
-            raise CertificateError(f"{path} was issued for another contract of {op}")
-        _check_coverage(path, op, told, predicate["profile"])
+    try:
+        _check_sources(path, body["subject"])
+        if not body["subject"] or not predicate["ops"]:
+            raise CertificateError(f"{path} names no file or no op that was tested")
+        for op, told in predicate["ops"].items():
+            if op not in OPS or told["contract"] != contract_digest(contract(op)):
+                raise CertificateError(f"{path} was issued for another contract of {op}")
+            _check_coverage(path, op, told, predicate["profile"])
+            _check_power(path, op, told)
+    except (AttributeError, KeyError, TypeError) as broken:
+        raise CertificateError(f"{path} lacks what a certificate says: {broken}") from broken
     return body
+
+
+def _check_power(path: Path, op: str, told: Mapping[str, Any]) -> None:
+    for key in told["laws"]:
+        for name, kills in told["power"][key].items():
+            if kills < REJECTIONS and not contract(op).algebra.bits:
+                raise CertificateError(
+                    f"{path}: {key} of {op} does not reject {name!r} often enough"
+                )
+        if not told["worst"][key] <= 1:
+            raise CertificateError(f"{path}: {key} of {op} is outside its limits")
 
 
 def _check_sources(path: Path, subjects: list[dict[str, Any]]) -> None:

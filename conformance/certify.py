@@ -21,7 +21,7 @@ from lingspec.conformance.plan import plan
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, Server, TargetRefused
 
-__all__ = ["Options", "PartReport", "Report", "Task", "opened", "run"]
+__all__ = ["Options", "PartReport", "Report", "Task", "opened", "run", "tasks_of", "work_of"]
 
 ALWAYS = ("zeros", "gain 1.01")  # degenerates of every op
 
@@ -142,12 +142,12 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
         RunnerError: the environment cannot run candidates.
     """
     with opened(options) as host:
-        work = _parts(host, options)
+        work = work_of(host, options)
         subjects = digests(host.sources())
         seed = options.seed
         if seed is None:
             seed = 0 if options.profile == "smoke" else secrets.randbits(32)
-        tasks = _tasks(work, options, seed)
+        tasks = tasks_of(work, options, seed)
         reports = [PartReport(p) for p in work]
         launches = 0
         if options.workers == 1:
@@ -171,10 +171,11 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
 @contextmanager
 def opened(options: Options) -> Iterator[Host]:
     """A host of the target."""
-    registered = options.target.partition(":")[0] in ("mutants", "honest")
+    head = options.target.partition(":")[0]
+    registered = head in ("mutants", "honest")
     server = Server(
         options.device, "lingspec.conformance.registry" if registered else "",
-        reference=options.target == "reference",
+        reference=head == "reference",
     )  # fmt: skip
     try:
         op = options.ops[0] if len(options.ops) == 1 else None
@@ -188,7 +189,8 @@ def opened(options: Options) -> Iterator[Host]:
         server.close()
 
 
-def _parts(host: Host, options: Options) -> list[Part]:
+def work_of(host: Host, options: Options) -> list[Part]:
+    """What a run asks of the target: each candidate in each dtype that it declares."""
     made = []
     for candidate in host.candidates:
         if options.ops and candidate.op not in options.ops:
@@ -199,7 +201,8 @@ def _parts(host: Host, options: Options) -> list[Part]:
     return made
 
 
-def _tasks(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
+def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
+    """The cases of a run, those of its shard only."""
     tasks: list[Task] = []
     for p, part in enumerate(work):
         of = contract(part.candidate.op)
@@ -229,7 +232,7 @@ def _start(options: Options) -> None:
     torch.set_num_threads(1)
     manager = opened(options)
     host = manager.__enter__()
-    _mine = (manager, host, _parts(host, options))
+    _mine = (manager, host, work_of(host, options))
 
 
 def _judge_mine(task: Task) -> tuple[Task, Verdict, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
         from lingspec.conformance.config import ConfigError
         from lingspec.conformance.contracts import UnknownOpError
         from lingspec.conformance.runner.host import RunnerError, TargetRefused
+        from lingspec.reference import ContractError
 
         try:
             code = command(*args, **kwargs)
@@ -54,14 +56,21 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
             code = _refuse(refused, 4 if refused.kind == "environment" else 2)
         except CertificateError as untrue:
             code = _refuse(untrue, 1)
-        except RunnerError as unable:
+        except ContractError as refused:  # a case whose numbers the op does not allow
+            code = _refuse(refused, 2)
+        except (RunnerError, OSError) as unable:
             code = _refuse(unable, 4)
+        except click.ClickException:
+            raise
+        except Exception as fault:  # of lingspec: no verdict, so not the exit code of one
+            traceback.print_exc()
+            code = _refuse(f"fault of lingspec itself, no verdict: {fault!r}", 4)
         sys.exit(code)
 
     return wrapped
 
 
-def _refuse(error: Exception, code: int) -> int:
+def _refuse(error: Exception | str, code: int) -> int:
     click.echo(f"lingspec: {error}", err=True)
     return code
 

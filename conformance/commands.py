@@ -26,8 +26,8 @@ from lingspec.conformance.engine import judge_case
 from lingspec.conformance.findings import Finding, Verdict
 from lingspec.conformance.looks_like import nearest
 from lingspec.conformance.minimize import broken_by, smaller_case, zeroed
+from lingspec.conformance.output import as_data, write_all
 from lingspec.conformance.output import as_json as report_as_json
-from lingspec.conformance.output import write_all
 from lingspec.conformance.plan import plan
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, TargetRefused
@@ -102,7 +102,7 @@ def _explained(report: Report, out: Path) -> tuple[dict[str, Finding], dict[str,
             bundles.write(
                 out / "bundles", case, contract(part.op).make(case), small,
                 target=report.options.target, candidate=part.part.candidate.name,
-                precision=part.part.profile.name,
+                precision=part.part.profile.name, backward=report.options.backward,
             )  # fmt: skip
     return smallest, looks
 
@@ -137,19 +137,19 @@ def _one(
     """A host and the parts that a case or bundle names."""
     call: Call | None = None
     path = Path(case)
-    precision = given.get("precision")
-    if path.suffix == ".safetensors" or path.is_file():
+    precision, backward = given.get("precision"), bool(given.get("backward"))
+    if path.suffix == ".safetensors" or _is_file(path):
         stored = bundles.load(path)
         made, call = stored.case, stored.call
         target = given.get("target") or stored.target
-        precision = precision or stored.precision
+        precision, backward = precision or stored.precision, backward or stored.backward
         name = stored.candidate if target == stored.target else None
     else:
         made = contract(case.partition(":")[0]).parse(case)
         target, name = given.get("target") or "kernels", None
     options = Options(
         target=target, ops=(made.op,), precision=precision,
-        backward=given.get("backward", False), device=_device(None),
+        backward=backward, device=_device(None),
     )  # fmt: skip
     with opened(options) as host:
         of = contract(made.op)
@@ -160,6 +160,13 @@ def _one(
         if not found:
             raise TargetRefused("usage", f"{target!r} has nothing for {made.op} in {made.dtype}")
         yield host, found, made, call, target
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a case with many sequences is longer than a file's name may be
+        return False
 
 
 def replay(case: str, *, as_json: bool, given: dict[str, Any]) -> int:
@@ -175,18 +182,21 @@ def replay(case: str, *, as_json: bool, given: dict[str, Any]) -> int:
                         host, part.candidate, of, part.profile, made.with_(law=name), call=call
                     )
                 )
-    _print_verdicts(verdicts, target, as_json)
+    _print_verdicts(verdicts, text.again(target, **_how(given)), as_json)
     if any(v.findings for v in verdicts):
         return 1
     return 0 if any(v.status == "PASS" for v in verdicts) else 3
 
 
-def _print_verdicts(verdicts: list[Verdict], target: str, as_json: bool) -> None:
+def _how(given: dict[str, Any]) -> dict[str, Any]:
+    return {"precision": given.get("precision"), "backward": bool(given.get("backward"))}
+
+
+def _print_verdicts(verdicts: list[Verdict], again: str, as_json: bool) -> None:
     if as_json:
         click.echo(
             json.dumps(
-                [{**v.__dict__, "findings": [f.__dict__ for f in v.findings]} for v in verdicts],
-                default=str,
+                [{**v.__dict__, "findings": [as_data(f) for f in v.findings]} for v in verdicts]
             )
         )
         return
@@ -194,7 +204,7 @@ def _print_verdicts(verdicts: list[Verdict], target: str, as_json: bool) -> None
         why = f" ({v.reason})" if v.reason else f", worst error {v.worst:.2g} of its limit"
         click.echo(f"{v.case}  {v.status}{why}")
         for finding in v.findings:
-            click.echo("\n".join(text.failure(finding, target)))
+            click.echo("\n".join(text.failure(finding, again)))
 
 
 def minimize(case: str, *, as_json: bool, given: dict[str, Any]) -> int:
@@ -203,6 +213,8 @@ def minimize(case: str, *, as_json: bool, given: dict[str, Any]) -> int:
         of, part = contract(made.op), found[0]
         verdict = judge_case(host, part.candidate, of, part.profile, made, call=call)
         if not verdict.findings:
+            if as_json:
+                click.echo(json.dumps({"bundle": None, "status": verdict.status}))
             click.echo(f"{made} breaks nothing: {verdict.status}", err=True)
             return 3
         law = verdict.findings[0].law
@@ -211,11 +223,12 @@ def minimize(case: str, *, as_json: bool, given: dict[str, Any]) -> int:
         path = bundles.write(
             given["out"] / "bundles", made, smaller, finding, target=target,
             candidate=part.candidate.name, precision=part.profile.name,
+            backward=host.backward,
         )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(path), "nonzero": left, "law": law}))
     else:
-        click.echo("\n".join(text.failure(finding, target)))
+        click.echo("\n".join(text.failure(finding, text.again(target, **_how(given)))))
         click.echo(f"  values    {left} that are not 0\n  bundle    {path}")
     return 1
 
@@ -238,7 +251,9 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
     if given["sample"]:
         wanted = _sampled(wanted, given["sample"], given["seed"])
     if given["list_only"]:
-        click.echo("\n".join(f"{kind}:{name}  {op}" for op, kind, name in wanted))
+        named = [{"kind": kind, "name": name, "op": op} for op, kind, name in wanted]
+        lines = "\n".join(f"{kind}:{name}  {op}" for op, kind, name in wanted)
+        click.echo(json.dumps(named) if as_json else lines)
         return 0
     if not wanted:
         raise TargetRefused(
@@ -302,7 +317,7 @@ def _matrix(rows: list[Row]) -> None:
             )
         click.echo(f"{r.op}  {r.kind}:{r.name}  {said}")
         if r.first is not None and not r.ok:
-            click.echo("\n".join(text.failure(r.first, f"{r.kind}:{r.name}")))
+            click.echo("\n".join(text.failure(r.first, text.again(f"{r.kind}:{r.name}"))))
 
 
 def _row_data(row: Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ KEYS = {
     "target": str, "profile": str, "device": str, "precision": str, "seed": int, "out": str,
     "workers": int, "timeout": float,
 }  # fmt: skip
+
+
+# What a value may be, where its type does not say it.
+MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "profile": (lambda x: x in ("smoke", "ci", "full"), "smoke, ci or full"),
+    "device": (lambda x: x in ("cpu", "cuda"), "cpu or cuda"),
+    "seed": (lambda x: x >= 0, "an integer >= 0"),
+    "workers": (lambda x: x >= 1, "an integer >= 1"),
+    "timeout": (lambda x: x >= 1, "a number of seconds >= 1"),
+}
 
 
 class ConfigError(ValueError):
@@ -38,9 +49,11 @@ def defaults(folder: Path) -> dict[str, Any]:
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(file.read_text()).get("tool", {}).get("lingspec", {})
-    except tomllib.TOMLDecodeError as broken:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("lingspec", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
         raise ConfigError(f"{file}: {broken}") from broken
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: [tool.lingspec] is {table!r}, but must be a table")
     for key, value in table.items():
         if key not in KEYS:
             raise ConfigError(
@@ -51,4 +64,7 @@ def _table(file: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{file}: [tool.lingspec] {key} is {value!r}, but must be {KEYS[key].__name__}"
             )
+        allowed, words = MAY_BE.get(key, (lambda _: True, ""))
+        if not allowed(value):
+            raise ConfigError(f"{file}: [tool.lingspec] {key} is {value!r}, but must be {words}")
     return dict(table)

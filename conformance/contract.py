@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lingspec.conformance.case import Call, Case
+from lingspec.conformance.case import Call, Case, CaseError
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lingspec.conformance.accuracy.profiles import Profile
 
 __all__ = ["Algebra", "Contract", "TensorSpec"]
+
+LARGEST = 1 << 20  # of an axis, in a case that a person writes
 
 
 @dataclass(frozen=True)
@@ -80,5 +82,23 @@ class Contract:
         return tuple(o.name for o in self.outputs)
 
     def parse(self, text: str) -> Case:
-        """The case that ``text`` names."""
-        return Case.parse(text, self.traits, self.flags, self.laws)
+        """The case that ``text`` names.
+
+        Raises:
+            CaseError: a word is unknown, or one is missing, or a size is out of range.
+        """
+        case = Case.parse(text, self.traits, self.flags, self.laws)
+        if case.lengths is not None and self.algebra.packed is None:
+            raise CaseError(f"case {text!r} is packed, but {self.op} takes no packed sequences")
+        told = {"B", self.algebra.packed} if case.lengths is not None else set()  # by the lengths
+        wanted = self.axes.keys() - told
+        for axis in sorted(wanted ^ case.axes.keys()):
+            fault = "lacks" if axis in wanted else "has, but must not have,"
+            raise CaseError(f"case {text!r} {fault} axis {axis}")
+        for axis, size in [*case.axes.items(), ("T", sum(case.lengths or ()))]:
+            least = min(1, self.axes.get(axis, (0, 0))[0])
+            if not least <= size <= LARGEST:
+                raise CaseError(
+                    f"case {text!r} has {axis} = {size}, but must have {least} to {LARGEST}"
+                )
+        return case

@@ -6,7 +6,7 @@ import time
 
 from torch import Tensor
 
-from lingspec.conformance.accuracy.power import degenerates, lower, rejected
+from lingspec.conformance.accuracy.power import degenerates, less_precise, rejected
 from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.verdict import signal
 from lingspec.conformance.case import Call, Case
@@ -15,7 +15,7 @@ from lingspec.conformance.findings import Finding, Verdict
 from lingspec.conformance.laws import law as law_of
 from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.runner.host import CandidateInfo, Host
-from lingspec.conformance.session import Memo, Session, Stop
+from lingspec.conformance.session import Memo, NothingToCheck, Refused, Session, Stop
 
 __all__ = ["judge_case"]
 
@@ -43,10 +43,15 @@ def judge_case(
             verdict.status, verdict.reason = "VOID", "limits are not finite"
             return verdict
         law.check(session)
+    except NothingToCheck as why:
+        verdict.status, verdict.reason = "VOID", f"nothing to check: {why}"
+    except Refused as why:
+        verdict.status, verdict.reason = "NOT SUPPORTED", str(why)
     except Stop:
         pass
     verdict.findings, verdict.worst = session.findings, session.worst
-    verdict.status = _status(session.findings)
+    if session.findings:
+        verdict.status, verdict.reason = _status(session.findings), ""
     if power and verdict.status == "PASS" and not contract.algebra.bits:
         verdict.killed, verdict.applicable = _power(session)
     verdict.seconds = time.monotonic() - began
@@ -83,10 +88,7 @@ def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
         lambda n: index_of(contract, n, "H"),
         lambda n: index_of(contract, n, "T"),
     )
-    less = lower(session.profile)
-    if less is not None:
-        # The variant with every rounding taken.
-        wrong[f"precision {less.name}"] = contract.variants(session.call, less)[1]
+    wrong |= less_precise(contract, session.call, session.profile)
     killed = tuple(
         name for name, results in wrong.items()
         if rejected(results, authority, dtypes, session.variants)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy.limits import DELTA, Limits
-from lingspec.conformance.accuracy.power import degenerates, lower
+from lingspec.conformance.accuracy.power import degenerates, less_precise
 from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, UnknownProfileError, profile
 from lingspec.conformance.accuracy.verdict import signal
 from lingspec.conformance.case import Case, CaseError
@@ -133,10 +133,8 @@ def _compared(
         return lambda name: index_of(of, name, letter)
 
     wrong: dict[str, dict[str, Tensor]] = degenerates(authority, dtypes, axis("H"), axis("T"))
-    less = lower(profile(used))
     call = of.make(case)
-    if less is not None:
-        wrong[f"precision {less.name}"] = of.variants(call, less)[1]
+    wrong |= less_precise(of, call, profile(used))
     for n, results in enumerate(of.variants(call, profile(used))):
         wrong[f"honest variant {n + 1}"] = results
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +17,9 @@ from lingspec.conformance.accuracy.power import REJECTIONS
 from lingspec.conformance.certificate import contract_digest, statement
 from lingspec.conformance.certify import Report
 from lingspec.conformance.contracts import contract
+from lingspec.conformance.findings import Finding
 
-__all__ = ["as_json", "environment", "write_all"]
+__all__ = ["as_data", "as_json", "environment", "write_all"]
 
 
 def environment() -> dict[str, str]:
@@ -53,7 +56,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "power": p.power(),
                 "worst": max((v.worst for v in p.verdicts), default=0.0),
                 "cases": len(p.verdicts),
-                "findings": [_finding(f.__dict__) for f in p.findings()],
+                "findings": [as_data(f) for f in p.findings()],
             }
             for p in report.parts
         ],
@@ -136,17 +139,18 @@ def _github(report: Report) -> None:
             file.write("\n".join(rows) + "\n")
     if os.environ.get("GITHUB_ACTIONS"):
         for finding in _first_findings(report):
-            print(f"::error title=lingspec {finding['law']}::{finding['text']} ({finding['case']})")
+            said = f"{finding['text']} ({finding['case']})".replace("%", "%25")
+            print(f"::error title=lingspec {finding['law']}::{said}", file=sys.stderr)
 
 
 def _first_findings(report: Report) -> Iterable[dict[str, Any]]:
     return (p.findings()[0].__dict__ for p in report.parts if p.findings())
 
 
-def _finding(told: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity."""
-    excess = told["excess"]
-    return {**told, "excess": None if excess == float("inf") else excess}
+def as_data(finding: Finding) -> dict[str, Any]:
+    """A finding for JSON, which has no infinity."""
+    told = dict(finding.__dict__)
+    return {**told, "excess": told["excess"] if math.isfinite(told["excess"]) else None}
 
 
 def _whole(path: Path, content: bytes) -> None:

@@ -16,7 +16,7 @@ from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
 
-__all__ = ["Memo", "Session", "Stop"]
+__all__ = ["Memo", "NothingToCheck", "Refused", "Session", "Stop"]
 
 # What equal calls must give, from one candidate to the next.
 Memo = dict[tuple[str, str, str], Any]
@@ -24,6 +24,14 @@ Memo = dict[tuple[str, str, str], Any]
 
 class Stop(Exception):  # noqa: N818 - ends a case, whatever it found
     """Nothing more can be learnt from this case."""
+
+
+class NothingToCheck(Stop):
+    """The law says nothing of this case."""
+
+
+class Refused(Stop):
+    """The candidate does not support a call that the law needs."""
 
 
 class Session:
@@ -73,9 +81,14 @@ class Session:
         """The candidate's results of ``call`` (of the case, if none is given), by name.
 
         Raises:
-            Stop: there are none: the candidate crashed, hung or returned something else.
+            Stop: there are none: the candidate crashed, hung or returned something else, or does
+                not support this call.
         """
         call = self.call if call is None else call
+        if call is not self.call:
+            answer = self.host.supports(self.candidate.index, self._described(call))
+            if answer is not True:
+                raise Refused(str(answer))
         outcome = self._called(call, poison=poison)
         results = dict(zip(self.contract.results, outcome.outputs, strict=True))
         for name, shared in zip(self.contract.results, outcome.shared, strict=True):
@@ -85,10 +98,30 @@ class Session:
                 )
         return results | outcome.mutated
 
-    def gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """The candidate's gradients with respect to ``names``, for the call's cotangents."""
+    def gradients(self, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The candidate's results where gradients are asked for, and those gradients.
+
+        They are with respect to ``names``, for the call's cotangents.
+        """
         outcome = self._called(self.call, grad=tuple(names))
-        return {f"d{name}": x for name, x in zip(names, outcome.outputs, strict=True)}
+        keys = (*self.contract.results, *(f"d{name}" for name in names))
+        found = dict(zip(keys, outcome.outputs, strict=True))
+        forward = {name: found.pop(name) for name in self.contract.results}
+        return forward, found
+
+    def _described(self, call: Call) -> dict[str, Any]:
+        """What `supports` is shown of a call that a law made of the case's."""
+        told = self.case.described()
+        for spec in self.contract.inputs:
+            if spec.name in call.tensors:
+                told |= dict(zip(spec.axes, call.tensors[spec.name].shape, strict=False))
+        packed, into = "cu_seqlens" in call.tensors, self.contract.algebra.state[0]
+        if self.contract.algebra.packed:
+            told["packed"] = packed
+            told["N"] = len(call.tensors["cu_seqlens"]) - 1 if packed else told["B"]
+        if into:
+            told["has_state"] = into in call.tensors
+        return told
 
     def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
         outcome = self.host.call(
@@ -98,7 +131,7 @@ class Session:
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
         )  # fmt: skip
         if outcome.status == "wrong":
-            self.fail(outcome.error, law="authority")
+            self.fail(outcome.error, law="gradients" if grad else "authority")
             raise Stop
         if outcome.status != "ok":
             status = "TIMEOUT" if outcome.status == "timeout" else "CRASH"
@@ -124,7 +157,8 @@ class Session:
         for name, limits in want.items():
             honest = [v[name] for v in variants or () if name in v]
             problem = judge(got[name], limits, self.dtype_of(name), honest)
-            if got[name].shape == limits.value.shape and limits.value.numel():
+            comparable = problem is None or problem.kind not in ("dtype", "shape", "finite")
+            if comparable and limits.value.numel():
                 over = excess(got[name].double() - limits.value, limits)
                 if bool(over.isfinite().all()):
                     self.worst = max(self.worst, float(over.max()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from lingspec.conformance.certify import PartReport, Report
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.laws import law
 
-__all__ = ["failure", "lines"]
+__all__ = ["again", "failure", "lines"]
 
 
 def lines(
@@ -22,7 +23,11 @@ def lines(
         first = _first(part)
         if first is not None:
             small = smallest.get(first.case, first)
-            yield from failure(small, report.options.target, looks_like.get(first.case, ""))
+            options = report.options
+            how = again(options.target, precision=options.precision, backward=options.backward)
+            yield from failure(
+                small, how, looks_like.get(first.case, ""), shrunk=first.case in smallest
+            )
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
@@ -35,8 +40,20 @@ def lines(
             yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
 
 
-def failure(finding: Finding, target: str, looks_like: str = "") -> Iterator[str]:
-    """One finding: law, where, how far, what it looks like, how to see it again."""
+def again(target: str, *, precision: str | None = None, backward: bool = False) -> str:
+    """What `lingspec replay` must be given, besides a case, to ask the same of a target."""
+    words = f"--target {shlex.quote(target)}"
+    words += f" --precision {shlex.quote(precision)}" if precision else ""
+    return f"{words} --backward" if backward else words
+
+
+def failure(
+    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False
+) -> Iterator[str]:
+    """One finding: law, where, how far, what it looks like, how to see it again.
+
+    ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for.
+    """
     yield f"  law       {law(finding.law).sentence}: {finding.text}"
     if finding.where:
         yield f"  where     {finding.where}"
@@ -44,8 +61,8 @@ def failure(finding: Finding, target: str, looks_like: str = "") -> Iterator[str
         yield f"  got/want  {finding.got_want}"
     if looks_like:
         yield f"  looks like  {looks_like}"
-    yield f"  smallest  {finding.case}"
-    yield f"  replay    lingspec replay {finding.case} --target {target}"
+    yield f"  {'smallest' if shrunk else 'case':<10}{finding.case}"
+    yield f"  replay    lingspec replay {finding.case} {how}"
     if finding.trace:
         last = finding.trace.strip().splitlines()[-6:]
         yield "  trace     " + "\n            ".join(last)

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "FAMILIES", "LAYOUTS", "decays", "far_ones", "laid_out", "rng", "tokens",
+    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "decays", "far_ones",
+    "laid_out", "rng", "tokens",
 ]  # fmt: skip
 
 FAMILIES = (
     "normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "impulse", "repeated",
-    "cancelling", "integers",
+    "cancelling", "integers", "wide",
 )  # fmt: skip
+EXACT = ("integers", "wide")
+OFTEN_EXACT = ("integers", "integers", "wide")
 # Families in which equal inputs repeat: their roundings are equal too and do not average out.
-COHERENT = frozenset({"positive", "repeated", "cancelling", "impulse", "onehot", "integers"})
+COHERENT = frozenset(
+    {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide"}
+)
 DECAYS = ("slopes", "none", "slow", "mild", "strong", "reset", "mixture", "exactly")
 LAYOUTS = ("dense", "fused", "headfirst", "padded", "stepped", "far")
 
@@ -62,8 +67,9 @@ def tokens(
         return x * 2.0**scale
     if family == "zeros":
         return x * (torch.rand((*shape[:-1], 1), generator=g) < 0.7)
-    if family == "integers":
-        return torch.randint(-2, 3, shape, generator=g).double()
+    if family in EXACT:  # wide: sums of products that 8 bits do not hold, but 24 do
+        most = 2 if family == "integers" else 15
+        return torch.randint(-most, most + 1, shape, generator=g).double()
     if family == "onehot" and salt < 2:
         place = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=g)
         return torch.zeros(shape, dtype=torch.float64).scatter_(-1, place, 1.0)
@@ -105,7 +111,7 @@ def decays(
         made = torch.cat([decays(names[k], 1, g) for k in kinds]) if kinds else torch.zeros(0)
     elif family == "exactly":  # a factor of 1, or one that is 0 in the format of the inputs
         gone = -1000.0 if dtype == torch.float64 else -200.0
-        made = torch.where(torch.rand(heads, generator=g) < 0.6, 0.0, gone)
+        made = torch.where(torch.rand(heads, generator=g) < 0.8, 0.0, gone)
     else:
         low, high = {
             "none": (0.0, 0.0), "slow": (-1e-3, -1e-5), "mild": (-0.2, -1e-3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +13,11 @@ from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
 from lingspec.conformance.accuracy.verdict import judge
 
-__all__ = ["REJECTIONS", "degenerates", "lower", "rejected"]
+if TYPE_CHECKING:
+    from lingspec.conformance.case import Call
+    from lingspec.conformance.contract import Contract
+
+__all__ = ["REJECTIONS", "degenerates", "less_precise", "rejected"]
 
 REJECTIONS = 3  # cases of a run that must reject each degenerate
 Results = dict[str, Tensor]
@@ -32,6 +37,23 @@ def lower(of: Profile) -> Profile | None:
     return profile(_NEXT[base]) if base in _NEXT else None
 
 
+def less_precise(contract: Contract, call: Call, of: Profile) -> dict[str, Results]:
+    """The results of ``call`` in the next-lower precision with every rounding taken, by name."""
+    less = lower(of)
+    if less is None:
+        return {}
+    dtypes = {n: x.dtype for n, x in call.tensors.items()}
+    if not less.points:  # nothing but arithmetic rounds: let it
+        narrow = {
+            n: x.to(torch.float32) for n, x in call.tensors.items() if dtypes[n] == torch.float64
+        }
+        call = call.with_tensors(**narrow)
+    results = contract.variants(call, less)[1]
+    if not less.points:
+        results = {n: x.double() for n, x in results.items()}
+    return {f"precision {less.name}": results}
+
+
 def degenerates(
     authority: Mapping[str, Limits],
     dtypes: Mapping[str, torch.dtype],
@@ -43,22 +65,20 @@ def degenerates(
     def every(f: Callable[[str, Tensor], Tensor]) -> Results:
         return {n: f(n, w.value).to(dtypes[n]) for n, w in authority.items()}
 
-    def rolled(name: str, y: Tensor) -> Tensor:
-        axis = heads(name)
-        return y if axis is None else y.roll(1, axis)
+    def rolled(axis: Callable[[str], int | None]) -> Callable[[str, Tensor], Tensor]:
+        def roll(name: str, y: Tensor) -> Tensor:
+            at = axis(name)
+            return y if at is None else y.roll(1, at)
 
-    def late(name: str, y: Tensor) -> Tensor:
-        axis = tokens(name)
-        return y if axis is None else y.roll(1, axis)
+        return roll
 
     made = {
         "zeros": every(lambda _, y: torch.zeros_like(y)),
         "gain 1.01": every(lambda _, y: 1.01 * y),
     }
-    if any(tokens(name) is not None for name in authority):
-        made["one token late"] = every(late)
-    if any(heads(name) is not None for name in authority):
-        made["heads rolled"] = every(rolled)
+    for name, axis in (("one token late", tokens), ("heads rolled", heads)):
+        if any(axis(n) is not None for n in authority):  # an op may have no such axis
+            made[name] = every(rolled(axis))
     return made
 
 

@@ -151,9 +151,11 @@ class Running:
 
     # -- rounding points ---------------------------------------------------------------------
 
-    def rounded(self, point: str, form: Format) -> Running:
-        """This, possibly rounded to ``form``."""
+    def rounded(self, point: str, form: Format, *, constant: bool = False) -> Running:
+        """This, possibly rounded to ``form``; a ``constant`` is rounded once for all its uses."""
         drift = -form.drift * self.value if form.drift else None
+        if constant:
+            drift = form.u * self.value
         errors = Errors(
             form.u * self.magnitude + form.tiny, (form.u * self.size + form.tiny).square(), drift
         )
@@ -181,7 +183,7 @@ class Running:
         cls, function: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if function in (torch.stack, torch.cat):
-            return _joined(function, args[0], **(kwargs or {}))
+            return _joined(function, *args, **(kwargs or {}))
         swapped = {Tensor.__mul__: "__mul__", Tensor.__rmul__: "__mul__", torch.mul: "__mul__"}
         swapped |= {Tensor.mul: "__mul__", Tensor.add: "__add__", Tensor.__add__: "__add__"}
         if function in swapped:  # an exact tensor on the left
@@ -250,7 +252,9 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
         form = profile.points.get(point)
         if point == "decay":
             x = running(x, profile).evaluated(point)
-        return x if form is None else running(x, profile).rounded(point, form)
+        if form is None:
+            return x
+        return running(x, profile).rounded(point, form, constant=point == "decay")
 
     return policy
 

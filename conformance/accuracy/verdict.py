@@ -120,7 +120,7 @@ def _gain(
         return None
     gain = float((z * w).sum()) / total
     # Errors of one row may be one rounding: rows are independent, elements of a row are not.
-    noise = float(w.square().sum(-1).square().sum().sqrt()) / total
+    noise = float(w.abs().sum(-1).square().sum().sqrt()) / total
     drift = float((want.drift[index] / want.deviation[index] * w.abs()).sum()) / total
     honest = max(abs(float((x * w).sum())) / total for x in zs)
     limit = 1.5 * honest + 10 * noise + drift + 2.0**-22

@@ -51,7 +51,7 @@ def make(case: Case) -> Call:
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     N = len(lengths) if lengths is not None else B
     if "state" in case.flags:
-        kind = "integers" if exact else "normal"
+        kind = family if exact else "normal"
         S = values.tokens(kind, (N, H, K, V), g, salt=3)
         tensors["initial_state"] = values.laid_out(S.to(wide), layout)
     if lengths is not None:
@@ -163,49 +163,17 @@ def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
 
 @st.composite
 def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
-    small = cost == "interpreted"
-    exact = law == "exact"
-    edges = EDGES if small else EDGES + LONGER
-    lengths_of = st.one_of(
-        st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12])
-    )
+    exact, small = law == "exact", cost == "interpreted"
     layout = draw(st.sampled_from(values.LAYOUTS[1:] if law == "strides" else LAYOUTS))
-    packed = law == "packed" or (
-        law != "permutation" and layout != "far" and draw(st.sampled_from((False, False, True)))
-    )
-    lengths = None
-    axes: dict[str, int] = {}
-    if packed:
-        at_most = 3 if small else 5
-        lengths = tuple(draw(st.lists(lengths_of, min_size=1, max_size=at_most)))
-    else:
-        least = 2 if law in ("permutation", "determinism") else 0
-        axes["B"] = draw(
-            st.sampled_from((1, 2) if small else (1, 2, 3, *((0,) if not least else ())))
-        )
-        floor = 2 if law in ("causality", "handover") else (0 if law == "authority" else 1)
-        axes["T"] = draw(
-            st.one_of(st.integers(floor, 20), st.sampled_from(edges), st.sampled_from(edges))
-        )
-    heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
-    axes["H"] = draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads))
-    dims = DIMS[:7] if small else DIMS
-    axes["K"] = draw(st.sampled_from(dims))
-    same = draw(st.sampled_from((False, False, False, True)))
-    axes["V"] = axes["K"] if same else draw(st.sampled_from(dims))
-    if draw(st.integers(0, 9)) == 9:  # the model's own sizes
-        axes["K"] = axes["V"] = draw(st.sampled_from((64, 128)))
-        axes["H"] = min(axes["H"], 2)
-    family = "integers" if exact else draw(st.sampled_from(values.FAMILIES[:-1]))
+    lengths, axes = _tokens(draw, law, small, layout)
+    axes |= _dims(draw, law, small)
+    family = draw(st.sampled_from(values.OFTEN_EXACT if exact else values.FAMILIES[:-2]))
     decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
     stateful = draw(st.booleans())
-    if not small and not packed and draw(st.integers(0, 5)) == 5:  # long memory
-        axes |= {
-            "B": 1,
-            "T": draw(st.sampled_from(LONGER)),
-            "K": min(axes["K"], 40),
-            "V": min(axes["V"], 40),
-        }
+    if lengths is None and draw(st.integers(0, 5)) == 5:  # long memory
+        most = 24 if small else 40
+        axes |= {"B": 1, "T": draw(st.sampled_from(LONGER)), "H": min(axes["H"], 2)}
+        axes |= {"K": min(axes["K"], most), "V": min(axes["V"], most)}
         decay = "exactly" if exact else draw(st.sampled_from(("slopes", "slow", "mild", "none")))
     cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
     return Case(
@@ -214,6 +182,42 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
         frozenset({"state"} if stateful else ()), lengths, cut,
         draw(st.integers(0, 0xFFFF)), law,
     )  # fmt: skip
+
+
+def _tokens(
+    draw: st.DrawFn, law: str, small: bool, layout: str
+) -> tuple[tuple[int, ...] | None, dict[str, int]]:
+    """Lengths of packed sequences, or B and T."""
+    optional = law not in ("packed", "permutation") and layout != "far"
+    if law == "packed" or (optional and draw(st.sampled_from((False, False, True)))):
+        one = st.one_of(st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12]))
+        lengths = tuple(draw(st.lists(one, min_size=1, max_size=3 if small else 5)))
+        if law == "causality" and sum(lengths) < 2:  # one token has no later one
+            lengths = (*lengths, 2)
+        if law == "exact":  # sums that the narrow format does not hold
+            lengths = (*lengths, draw(st.sampled_from(EDGES)))
+        return lengths, {}
+    batches = (1, 2, 1, 2, 1, 2) if small else (1, 2, 3, 1, 2, 3)
+    if law not in ("permutation", "determinism", "causality"):  # which compare members
+        batches = (*batches, 0)
+    floor = {"causality": 2, "handover": 2, "authority": 0}.get(law, 1)
+    edges = st.sampled_from(EDGES if small else EDGES + LONGER)
+    many = (edges,) * (5 if law == "exact" else 2)  # integers that 8 bits do not hold need tokens
+    T = draw(st.one_of(st.integers(floor, 20), *many))
+    return None, {"B": draw(st.sampled_from(batches)), "T": T}
+
+
+def _dims(draw: st.DrawFn, law: str, small: bool) -> dict[str, int]:
+    """H, K and V: distinct, seldom powers of two, now and then the model's own."""
+    heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
+    H = draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads))
+    dims = DIMS[:7] if small else DIMS
+    K = draw(st.sampled_from(dims[3:7] if law == "exact" else dims))
+    V = K if draw(st.sampled_from((False, False, False, True))) else draw(st.sampled_from(dims))
+    if draw(st.integers(0, 9)) == 9:
+        K = V = draw(st.sampled_from((64, 128)))
+        H = min(H, 2)
+    return {"H": H, "K": K, "V": V}
 
 
 LIGHTNING_ATTENTION = Contract(

@@ -14,7 +14,7 @@ from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
-from lingspec.conformance.case import Call, Case
+from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, TensorSpec
 from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
@@ -28,6 +28,8 @@ def make(case: Case) -> Call:
     """The tensors of ``case``: a pool larger than the batch, slots in any order, some padding."""
     a, family = case.axes, case.traits["values"]
     B, H, K, V, P = (a[x] for x in "BHKVP")
+    if P < B:
+        raise CaseError(f"case {str(case)!r} has P = {P}, but must have a slot for each of B = {B}")
     g = values.rng(case.seed)
     dtype, exact = case.torch_dtype, case.law == "exact"
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -37,7 +39,7 @@ def make(case: Case) -> Call:
         x = values.tokens(family, (B, H, D), g, salt=salt, tame=tame)
         tensors[name] = values.laid_out(x.to(dtype), case.traits["layout"])
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
-    kind = "integers" if exact else "normal"
+    kind = family if exact else "normal"
     pool = values.tokens(kind, (P, H, K, V), g, salt=3).to(wide)
     tensors["state_pool"] = values.laid_out(pool, case.traits["layout"])
     slots = torch.randperm(P, generator=g)[:B]
@@ -111,7 +113,7 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
         "lightning_decode", dtype, axes,
         {
             "decay": "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1])),
-            "values": "integers" if exact else draw(st.sampled_from(FAMILIES[:-1])),
+            "values": draw(st.sampled_from(values.OFTEN_EXACT if exact else FAMILIES[:-2])),
             "layout": draw(st.sampled_from(layouts)),
         },
         frozenset({"padding"} if draw(st.booleans()) else ()), None, 0,
@@ -119,7 +121,7 @@ def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
     )  # fmt: skip
 
 
-FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "integers")
+FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", *values.EXACT)
 LAYOUTS = values.LAYOUTS
 
 LIGHTNING_DECODE = Contract(

@@ -8,7 +8,7 @@ from torch import Tensor
 from lingspec.conformance.accuracy.formats import FP32
 from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import Profile
-from lingspec.conformance.case import Call, Case
+from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, TensorSpec
 from lingspec.reference import lightning_log_decay
 
@@ -18,6 +18,8 @@ __all__ = ["LIGHTNING_LOG_DECAY"]
 def make(case: Case) -> Call:
     """The four numbers."""
     a = case.axes
+    if not a["L"] < a["N"] or a["N"] < 2 or a["O"] > 1:
+        raise CaseError(f"case {str(case)!r} must have N of 2 or more, L below N, and O of 0 or 1")
     params = {"heads": a["H"], "layer": a["L"], "layers": a["N"], "origin": a["O"]}
     return Call(case.op, {}, params)
 

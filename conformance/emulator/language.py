@@ -78,8 +78,22 @@ def _patch_language(patches: Patches, emulator: Emulator) -> None:
         patches.set_attr(owner, "static_assert", _static_assert)
         patches.set_attr(owner, "reduce", reductions.reduce)
         patches.set_attr(owner, "associative_scan", reductions.associative_scan)
+    patches.set_attr(interpreter, "_get_np_dtype", _remembered(interpreter._get_np_dtype))
     patches.set_attr(interpreter, "interpreter_builder", emulator.builder)
     patches.set_attr(interpreter, "interpreter_semantic", emulator.semantic)
+
+
+def _remembered(numpy_dtype: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the same function, which builds its whole table anew for each call, cached."""
+    known: dict[str, Any] = {}
+
+    def get(dtype: Any) -> Any:
+        name = dtype.scalar.name
+        if name not in known:
+            known[name] = numpy_dtype(dtype)
+        return known[name]
+
+    return get
 
 
 def _truth(self: Any) -> bool:

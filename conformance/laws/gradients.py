@@ -1,4 +1,4 @@
-"""Gradients are those of the authority, for cotangents of every result."""
+"""Gradients are those of the authority, and so are the results that they are taken of."""
 
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.session import Session
@@ -15,5 +15,6 @@ def check(session: Session) -> None:
     """One backward pass; cotangents may be expanded or not contiguous."""
     contract = session.contract
     names = [n for n in contract.algebra.differentiable_in if n in session.call.tensors]
-    got = session.gradients(names)
+    results, got = session.gradients(names)
+    session.expect("gradients", results, session.authority, "where gradients are asked for")
     session.expect("gradients", got, session.judged(session.call, gradients=True))

@@ -5,7 +5,7 @@ import torch
 from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.laws.calls import index_of, lengths_of, repacked, select, spans
-from lingspec.conformance.session import Session
+from lingspec.conformance.session import NothingToCheck, Session
 
 SENTENCE = "packed sequences are the sequences one by one"
 
@@ -20,7 +20,7 @@ def check(session: Session) -> None:
     contract, call = session.contract, session.call
     lengths, letter = lengths_of(call), contract.algebra.packed
     if lengths is None or letter is None:
-        return
+        raise NothingToCheck("no sequences are packed")
     if not session.expect("packed", session.run(), session.authority, f"packed {lengths}"):
         return
     places = spans(lengths)

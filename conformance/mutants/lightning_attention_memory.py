@@ -232,7 +232,7 @@ CALLS = count()
 
 @mutant(
     OP,
-    law="authority",
+    law="determinism",
     source="https://github.com/flashinfer-ai/flashinfer-bench-starter-kit/issues/21",
     looks_like="the answer is remembered by the address and shape of q",
 )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["GUARD", "Arena", "Slot", "view"]
+__all__ = ["GUARD", "Arena", "Slot", "once", "view"]
 
 GUARD = 4096  # bytes on each side of every input, filled with 0xFF: NaN in every float format
 _ALIGN = 256
@@ -79,7 +79,7 @@ class Arena:
         if not self.sparse:
             whole[: self.used] = 0xFF
         for name, x in tensors.items():
-            _once(view(whole, self.slots[name])).copy_(_once(x))
+            once(view(whole, self.slots[name])).copy_(once(x))
 
     def snapshot(self) -> Tensor:
         """A private copy of every byte; of a sparse arena, of every element."""
@@ -131,8 +131,17 @@ class Arena:
                 owned.as_strided(slot.shape, slot.strides, slot.offset).fill_(True)
                 inside = bool(owned[(byte - slot.start) // item])
                 return f"{slot.name}" if inside else f"memory between the elements of {slot.name}"
-        near = min(self.slots.values(), key=lambda s: abs(s.start - byte))
-        return f"memory outside every input, {abs(byte - near.start)} bytes from {near.name}"
+        places = []
+        for slot in self.slots.values():
+            end = slot.start + slot.elements * getattr(torch, slot.dtype).itemsize
+            before, after = slot.start - byte, byte - end + 1
+            places.append(
+                (before, "before", slot.name) if before > 0 else (after, "after", slot.name)
+            )
+        if not places:
+            return "memory that holds no input"
+        distance, side, name = min(places)
+        return f"memory outside every input, byte {distance} {side} {name}"
 
     def _grow(self, size: int) -> None:
         if self.fd >= 0:
@@ -156,7 +165,7 @@ def _far_strides(x: Tensor) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def _once(x: Tensor) -> Tensor:
+def once(x: Tensor) -> Tensor:
     """``x`` with every expanded axis cut to one member: no element twice."""
     for axis, stride in enumerate(x.stride()):
         if stride == 0 and x.shape[axis] > 1:

@@ -35,6 +35,9 @@ class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TargetRefused, (self.kind, str(self))
+
 
 @dataclass(frozen=True)
 class CandidateInfo:
@@ -103,8 +106,8 @@ class Server:
         try:
             send(self.sock, {"do": "reap", "pid": pid, "kill": kill})
             return str(receive(self.sock, START_TIMEOUT)[0]["ended"])
-        except (Closed, TimedOutError):
-            return "gone with the fork server"
+        except (Closed, OSError):  # TimedOutError is one
+            return "is gone with the fork server"
 
     def close(self) -> None:
         """End the server and with it every process that it made."""
@@ -158,15 +161,23 @@ class Host:
 
     def supports(self, candidate: int, case: Mapping[str, Any]) -> bool | str:
         """What the candidate's `supports` says of a case: True, or why not."""
-        reply = self._ask({"do": "supports", "candidate": candidate, "case": dict(case)})
+        request = {"do": "supports", "candidate": candidate, "case": dict(case)}
+        reply = self._ask(request)
+        if self.sock is None:  # it may have died of what an earlier call left behind
+            reply = self._ask(request)
         if reply["status"] != "ok":
             raise TargetRefused("usage", f"supports() of {self.target!r} failed: {reply['error']}")
-        answer = reply["answer"]
-        return "refused" if answer is False else answer
+        answer = reply.get("answer")
+        return True if answer is True else _one_line(str(answer or "refused"))
 
     def sources(self) -> list[tuple[str, str]]:
         """(module, file) of every source file of the target, as loaded now."""
-        return [(m, f) for m, f in self._ask({"do": "sources"})["sources"]]
+        reply = self._ask({"do": "sources"})
+        if reply["status"] != "ok":
+            raise TargetRefused(
+                "usage", f"sources of {self.target!r} cannot be told: {reply['error']}"
+            )
+        return [(m, f) for m, f in reply["sources"]]
 
     def call(
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
@@ -180,7 +191,10 @@ class Host:
         if self.sock is None:
             self._start()
         if self.arena.place(given, far):
-            self._share()
+            try:
+                self._share()
+            except (Closed, TimedOutError):
+                return self._lost()
         self.arena.fill(given)
         before = self.arena.snapshot()
         request = {
@@ -192,14 +206,19 @@ class Host:
         reply, payload = self._exchange(request)
         if reply["status"] != "ok":
             return Outcome(reply["status"], error=reply["error"], trace=reply.get("trace", ""))
-        self.launches = reply["launches"]
-        return Outcome(
-            "ok", _unpacked(reply["outputs"], payload),
-            shared=[o["shared"] for o in reply["outputs"]],
-            device=[o["device"] for o in reply["outputs"]],
-            changed=self.arena.changed(before, mutable),
-            mutated={name: self.arena.read(name) for name in mutable},
-        )  # fmt: skip
+        try:
+            made = Outcome(
+                "ok", _unpacked(reply["outputs"], payload),
+                shared=[bool(o["shared"]) for o in reply["outputs"]],
+                device=[str(o["device"]) for o in reply["outputs"]],
+            )  # fmt: skip
+            self.launches = int(reply["launches"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            self._dead(kill=True)
+            return Outcome("crash", error="the process sent results that cannot be read")
+        made.changed = self.arena.changed(before, mutable)
+        made.mutated = {name: self.arena.read(name) for name in mutable}
+        return made
 
     # -- the process -------------------------------------------------------------------------
 
@@ -226,6 +245,8 @@ class Host:
         receive(self.sock, START_TIMEOUT)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self.sock is None:
+            self._start()
         return self._exchange(request, timeout=START_TIMEOUT)[0]
 
     def _exchange(
@@ -240,17 +261,25 @@ class Host:
         except TimedOutError:
             self._dead(kill=True)
             return {"status": "timeout", "error": f"no result within {wait:g} s"}, bytearray()
-        except (Closed, ValueError):
-            how = self._dead(kill=False)
-            return {
-                "status": "crash",
-                "error": f"the process was {how}",
-                "trace": self._tail(),
-            }, bytearray()
-        if reply.get("nonce") != nonce:
+        except Closed:
+            lost = self._lost()
+            return {"status": "crash", "error": lost.error, "trace": lost.trace}, bytearray()
+        except ValueError:
+            reply, payload = {}, bytearray()
+        if not isinstance(reply, dict) or reply.get("nonce") != nonce:
             self._dead(kill=True)
-            return {"status": "crash", "error": "an answer that was not asked for"}, bytearray()
-        return reply, payload
+            error = "the process sent an answer that was not asked for"
+            return {"status": "crash", "error": error}, bytearray()
+        told = {k: _printable(str(reply[k])) for k in ("status", "error", "trace") if k in reply}
+        if "error" in told:
+            told["error"] = _one_line(told["error"])
+        return reply | told, payload
+
+    def _lost(self) -> Outcome:
+        """What a call comes to whose process is gone."""
+        return Outcome(
+            "crash", error=f"the process {self._dead(kill=False)}", trace=_printable(self._tail())
+        )
 
     def _dead(self, *, kill: bool) -> str:
         assert self.sock is not None
@@ -261,6 +290,17 @@ class Host:
     def _tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+
+
+def _printable(text: str) -> str:
+    """A candidate's words, without what would steer a terminal or break an XML file."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _one_line(text: str) -> str:
+    """As much of a candidate's words as a report has room for."""
+    line = " ".join(_printable(text).split())
+    return line if len(line) <= 500 else f"{line[:500]}…"
 
 
 def _unpacked(described: list[dict[str, Any]], payload: bytearray) -> list[Tensor]:

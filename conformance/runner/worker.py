@@ -56,7 +56,7 @@ class Worker:
             return self._call(request)
         except targets.TargetError as wrong:
             return {"status": wrong.kind, "error": str(wrong)}, b""
-        except Exception as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             text = "".join(traceback.format_exception(error)[-4:])
             return {
                 "status": "crash",
@@ -120,11 +120,13 @@ class Worker:
         result = candidate.function(*positional, **arguments, **request["params"])
         outputs = _taken(result, candidate.declared.array)
         wrong = _wrong_type(outputs, request["outputs"])
+        if not wrong and request["grad"] and not any(x.requires_grad for x in outputs):
+            wrong = f"no result has a gradient, but must have those of {', '.join(request['grad'])}"
         if wrong:
             return {"status": "wrong", "error": wrong}, b""
         if request["grad"]:
             leaves = [inputs[n] for n in request["grad"]]
-            outputs = list(torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True))
+            outputs += torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True)
         if self.device == "cuda":
             torch.cuda.synchronize()
             self.bytes[: whole.numel()].copy_(whole)
@@ -197,6 +199,8 @@ def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
             )
         if x.layout != torch.strided:
             return f"{name} has layout {x.layout}, but must have torch.strided"
+        if x.is_meta:
+            return f"{name} is on device meta, but must have contents"
     return None
 
 

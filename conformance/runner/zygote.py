@@ -6,6 +6,7 @@ Started by the judge with one socket. Each request carries the socket that the n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.abc
 import os
@@ -67,34 +68,48 @@ def main() -> None:
 
 
 def _serve(sock: socket.socket, device: str) -> None:
+    living: set[int] = set()
     while True:
         try:
             request, _ = receive(sock)
         except Closed:
+            for pid in living:
+                _kill(pid)
             return
         if request["do"] == "fork":
             send(sock, {"status": "ok"})
             _, fds, _, _ = socket.recv_fds(sock, 1, 2)
             pid = os.fork()
             if pid == 0:
+                os.setpgid(0, 0)
                 sock.close()
                 _become_worker(fds[0], fds[1], device)
+            living.add(pid)
             for fd in fds:
                 os.close(fd)
             send(sock, {"status": "ok", "pid": pid})
         else:
+            living.discard(request["pid"])
             send(sock, {"status": "ok", "ended": _reap(request["pid"], request["kill"])})
 
 
 def _reap(pid: int, kill: bool) -> str:
-    """How a worker ended, in words."""
+    """How a worker ended, in words; what it started ends with it."""
     done, status = (0, 0) if kill else _wait(pid, seconds=5.0)
+    _kill(pid, alive=not done)
     if not done:
-        os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        return "was ended" if kill else "hung up and ran on"
     if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exited with {os.WEXITSTATUS(status)}"
+
+
+def _kill(pid: int, *, alive: bool = True) -> None:
+    """End the processes of a worker's group, and the worker itself if it is ``alive``."""
+    for end in (os.killpg, os.kill) if alive else (os.killpg,):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            end(pid, signal.SIGKILL)
 
 
 def _wait(pid: int, seconds: float) -> tuple[int, int]:

@@ -9,4 +9,6 @@ _, at_once = recurrent_gla(q, k, v, g, scale=1.0)
 _, h = recurrent_gla(q[:, :, :1], k[:, :, :1], v[:, :, :1], g, scale=1.0)
 _, stepped = recurrent_gla(q[:, :, 1:], k[:, :, 1:], v[:, :, 1:], g, scale=1.0, h=h)
 for name, h in (("two tokens at once", at_once), ("one by one", stepped)):
-    print(f"{name}: {h.dtype}, error {(h - wide).abs().max() / wide.abs().max():.1e} of the largest")
+    print(
+        f"{name}: {h.dtype}, error {(h - wide).abs().max() / wide.abs().max():.1e} of the largest"
+    )

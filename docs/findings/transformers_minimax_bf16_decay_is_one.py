@@ -12,4 +12,6 @@ for i in layers:
     ones += int((ratio == 1).sum())
     longest = max(longest, float(slope[ratio == 1].max()) if (ratio == 1).any() else 0.0)
 print(f"decoding in bfloat16, {ones} of {64 * len(layers)} heads multiply their state by 1")
-print(f"in float32 the fastest of them keeps {2.718281828 ** (-1000 * longest):.2f} after 1000 tokens")
+print(
+    f"in float32 the fastest of them keeps {2.718281828 ** (-1000 * longest):.2f} after 1000 tokens"
+)
