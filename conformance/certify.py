@@ -77,6 +77,18 @@ class PartReport:
         found = [f for v in self.verdicts for f in v.findings]
         return sorted(found, key=lambda f: order.get(f.law, 99))
 
+    def first(self) -> Finding | None:
+        """The finding that says most: of a law alone, where the call itself was right."""
+        order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
+        found = [(v, f) for v in self.verdicts for f in v.findings]
+
+        def rank(pair: tuple[Verdict, Finding]) -> tuple[bool, bool, int]:
+            verdict, finding = pair
+            wrong_anyway = any(f.law == "authority" for f in verdict.findings)
+            return wrong_anyway, verdict.law != finding.law, order.get(finding.law, len(order))
+
+        return min(found, key=rank)[1] if found else None
+
     def power(self) -> dict[str, int]:
         """How many cases rejected each degenerate."""
         kills = Counter(name for v in self.verdicts for name in v.killed)

@@ -94,10 +94,11 @@ def _explained(report: Report, out: Path) -> tuple[dict[str, Finding], dict[str,
         return smallest, looks
     with opened(report.options) as host:
         for part in failed:
-            finding = part.findings()[0]
+            finding = part.first()
+            assert finding is not None
             case, small = _smaller(host, part, finding, report)
             smallest[finding.case] = small
-            if small.status == "FAIL" and not looks:
+            if small.status == "FAIL":
                 looks[finding.case] = nearest(host, part.part, contract(part.op), case)
             bundles.write(
                 out / "bundles", case, contract(part.op).make(case), small,

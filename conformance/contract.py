@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lingspec.conformance.case import Call, Case, CaseError
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from lingspec.conformance.accuracy.limits import Limits
     from lingspec.conformance.accuracy.profiles import Profile
 
-__all__ = ["Algebra", "Contract", "TensorSpec"]
+__all__ = ["Algebra", "Contract", "Pick", "TensorSpec"]
+
+T = TypeVar("T")
 
 LARGEST = 1 << 20  # of an axis, in a case that a person writes
 
@@ -46,13 +48,20 @@ class Algebra:
     bits: bool = False  # the bits of the result are the specification
 
 
+class Pick(Protocol):
+    """Chooses one member of a sequence; the first is the simplest."""
+
+    def __call__(self, options: Sequence[T], /) -> T:
+        """One of ``options``."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """An op under contract.
 
     ``make`` turns a case into a call; ``authority`` computes, for a call and a profile, every
     output in float64 with its limits; ``variants`` computes it as emulated honest implementations
-    would; ``strategy`` gives the Hypothesis strategy of the cases of a law at a cost class.
+    would; ``draw`` makes a case of a law, at a cost class and in a dtype, out of picks.
     """
 
     op: str
@@ -73,8 +82,18 @@ class Contract:
     authority: Callable[[Call, Profile], dict[str, Limits]]
     gradients: Callable[[Call, Profile], dict[str, Limits]] | None
     variants: Callable[[Call, Profile], list[dict[str, Any]]]
-    strategy: Callable[[str, str, str], SearchStrategy[Case]]
+    draw: Callable[[Pick, str, str, str], Case]
     laws: tuple[str, ...]
+
+    def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
+        """The cases of a law as a Hypothesis strategy, for property tests."""
+        from hypothesis import strategies as st
+
+        @st.composite
+        def cases(draw: st.DrawFn) -> Case:
+            return self.draw(lambda options: draw(st.sampled_from(options)), law, cost, dtype)
+
+        return cases()
 
     @property
     def results(self) -> tuple[str, ...]:

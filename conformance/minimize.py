@@ -1,4 +1,4 @@
-"""A smaller case that breaks the same law: structure by Hypothesis, then values set to 0."""
+"""A smaller case that breaks the same law: structure first, then values set to 0."""
 
 from __future__ import annotations
 

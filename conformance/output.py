@@ -144,7 +144,7 @@ def _github(report: Report) -> None:
 
 
 def _first_findings(report: Report) -> Iterable[dict[str, Any]]:
-    return (p.findings()[0].__dict__ for p in report.parts if p.findings())
+    return (first.__dict__ for p in report.parts if (first := p.first()) is not None)
 
 
 def as_data(finding: Finding) -> dict[str, Any]:

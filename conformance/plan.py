@@ -1,15 +1,16 @@
-"""Which cases a run asks: drawn from the contract's strategies by a seed, the same every time."""
+"""Which cases a run asks: drawn from the contract by a seed, the same everywhere."""
 
 from __future__ import annotations
 
+import random
 import zlib
-from collections.abc import Callable
-
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
+
+T = TypeVar("T")
 
 __all__ = ["COUNTS", "PROFILES", "draw", "plan", "shrink"]
 
@@ -35,78 +36,64 @@ def plan(
 
 
 def draw(contract: Contract, law: str, cost: str, dtype: str, seed: int, index: int) -> Case:
-    """One case: the simplest at index 0, then random ones, each from a seed of its own.
-
-    Hypothesis mutates what it has drawn; drawing each case afresh keeps them independent.
-    """
-    found: list[Case] = []
-    _examples(
-        contract,
-        law,
-        cost,
-        dtype,
-        _seed(seed, law, dtype, index),
-        found.append,
-        1 if index == 0 else 2,
-    )
-    return found[-1]
+    """One case: the simplest at index 0, then random ones, each from a seed of its own."""
+    return contract.draw(_picks(law, dtype, seed, index), law, cost, dtype)
 
 
 def shrink(
     contract: Contract, case: Case, cost: str, seed: int, index: int, fails: Callable[[Case], bool],
     *, tries: int = 60,
 ) -> Case:  # fmt: skip
-    """The simplest case that Hypothesis finds for which ``fails``, starting from a drawn one."""
-    best, left = case, tries
-    known: dict[str, bool] = {str(case): True}
+    """A simpler case for which ``fails``: every pick as near to its first option as it can be.
 
-    def attempt(candidate: Case) -> None:
-        nonlocal best, left
-        name = str(candidate)
-        if name not in known:
-            if left <= 0:
-                return
-            left -= 1
-            known[name] = fails(candidate)
-        if known[name]:
-            best = candidate
-            raise _FailedError
-
+    ``seed`` and ``index`` are those that ``case`` was drawn with; ``tries`` bounds the calls.
+    """
     law = case.law or "authority"
-    start = _seed(seed, law, case.dtype, index)
-    try:
-        _examples(contract, law, cost, case.dtype, start, attempt, 2, Phase.shrink)
-    except BaseException as ended:
-        if not _is_ours(ended):
-            raise
+    picks = _picks(law, case.dtype, seed, index)
+    best, chosen = contract.draw(picks, law, cost, case.dtype), picks.chosen
+    if best != case:
+        return case
+    known = {str(case)}
+    improved = True
+    while improved and tries > 0:
+        improved = False
+        for place in range(len(chosen)):
+            for lower in _lower(chosen[place] if place < len(chosen) else 0):
+                again = _Picks(None, [*chosen[:place], lower, *chosen[place + 1 :]])
+                simpler = contract.draw(again, law, cost, case.dtype)
+                if str(simpler) in known or tries <= 0:
+                    continue
+                known.add(str(simpler))
+                tries -= 1
+                if fails(simpler):
+                    best, chosen, improved = simpler, again.chosen, True
+                    break
     return best
 
 
-class _FailedError(Exception):
-    pass
+def _lower(index: int) -> list[int]:
+    """Nearer to the first option, boldest first."""
+    return sorted({0, index // 2, index - 1} - {index, -1})
 
 
-def _is_ours(error: BaseException) -> bool:
-    from hypothesis.errors import Flaky
+class _Picks:
+    """Chooses at random, or as it was told, and remembers what it chose."""
 
-    return isinstance(error, (_FailedError, Flaky))
+    def __init__(self, rng: random.Random | None, told: Sequence[int] = ()) -> None:
+        self.rng, self.told = rng, told
+        self.chosen: list[int] = []
+
+    def __call__(self, options: Sequence[T], /) -> T:
+        place = len(self.chosen)
+        if place < len(self.told):
+            index = min(self.told[place], len(options) - 1)
+        else:
+            index = self.rng.randrange(len(options)) if self.rng else 0
+        self.chosen.append(index)
+        return options[index]
 
 
-def _seed(seed: int, law: str, dtype: str, index: int) -> int:
-    return zlib.crc32(f"{seed}/{law}/{dtype}/{index}".encode())
-
-
-def _examples(
-    contract: Contract, law: str, cost: str, dtype: str, seed: int,
-    body: Callable[[Case], None], count: int, *phases: Phase,
-) -> None:  # fmt: skip
-    @seeded(seed)
-    @settings(
-        max_examples=count, database=None, deadline=None, phases=[Phase.generate, *phases],
-        suppress_health_check=list(HealthCheck), report_multiple_bugs=False, print_blob=False,
-    )  # fmt: skip
-    @given(contract.strategy(law, cost, dtype))
-    def run(case: Case) -> None:
-        body(case)
-
-    run()
+def _picks(law: str, dtype: str, seed: int, index: int) -> _Picks:
+    if index == 0:
+        return _Picks(None)
+    return _Picks(random.Random(zlib.crc32(f"{seed}/{law}/{dtype}/{index}".encode())))

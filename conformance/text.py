@@ -20,7 +20,7 @@ def lines(
     for part in report.parts:
         yield _headline(report, part)
         yield from _laws(part)
-        first = _first(part)
+        first = part.first()
         if first is not None:
             small = smallest.get(first.case, first)
             options = report.options
@@ -95,8 +95,3 @@ def _laws(part: PartReport) -> Iterator[str]:
         }
         why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
         yield f"    {name:<12} {said}{why}"
-
-
-def _first(part: PartReport) -> Finding | None:
-    findings = part.findings()
-    return findings[0] if findings else None

@@ -19,10 +19,7 @@ PROFILE = {"float32": "fp32", "bfloat16": "bf16-eager"}
 
 
 def _supports(case: Any) -> bool | str:
-    if case.packed:
-        return "no packed sequences"
-    # `decay_factors` masks by the sign of slope * (i - j); the slopes of MiniMax are above 0
-    return case.decay not in ("none", "mixture", "exactly") or "slopes of 0"
+    return not case.packed or "no packed sequences"
 
 
 @implements(
@@ -54,7 +51,9 @@ def _attention(H: int, D: int, log_decay: torch.Tensor, dtype: torch.dtype) -> n
     made = MiniMaxLightningAttention(config, layer_idx=0)
     made.qkv_proj = made.norm = made.out_proj = nn.Identity()
     made.output_gate = _Open()
-    made.slope_rate = -log_decay[:, None, None]
+    # It masks by the sign of slope * (i - j), and its own slopes are above 0; so is this, and its
+    # factors are 1 all the same.
+    made.slope_rate = (-log_decay).clamp(min=2.0**-100)[:, None, None]
     factors = made.decay_factors(made.slope_rate)
     made.query_decay, made.key_decay, made.diagonal_decay = factors
     return made.to(dtype)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lingspec.conformance import values
@@ -16,7 +15,7 @@ from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case
-from lingspec.conformance.contract import Algebra, Contract, TensorSpec
+from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
 from lingspec.reference import lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_backward,
@@ -156,67 +155,59 @@ LAYOUTS = ("dense", "dense", "dense", "fused", "padded")
 DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
 
 
-def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
-    """Cases for a law: structure first, then a value family."""
-    return _cases(law, cost, dtype)
-
-
-@st.composite
-def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
+def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
+    """Structure first, then a value family."""
     exact, small = law == "exact", cost == "interpreted"
-    layout = draw(st.sampled_from(values.LAYOUTS[1:] if law == "strides" else LAYOUTS))
-    lengths, axes = _tokens(draw, law, small, layout)
-    axes |= _dims(draw, law, small)
+    layout = pick(values.LAYOUTS[1:] if law == "strides" else LAYOUTS)
+    lengths, axes = _tokens(pick, law, small, layout)
+    axes |= _dims(pick, law, small)
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
-    family = draw(st.sampled_from(integers if exact else values.FAMILIES[:-2]))
-    decay = "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1]))
-    stateful = draw(st.booleans())
-    if lengths is None and draw(st.integers(0, 5)) == 5:  # long memory
+    family = pick(integers if exact else values.FAMILIES[:-2])
+    decay = "exactly" if exact else pick(values.DECAYS[:-1])
+    flags = frozenset({"state"} if pick((False, True)) else ())
+    if lengths is None and pick(range(6)) == 5:  # long memory
         most = 24 if small else 40
-        axes |= {"B": 1, "T": draw(st.sampled_from(LONGER)), "H": min(axes["H"], 2)}
+        axes |= {"B": 1, "T": pick(LONGER), "H": min(axes["H"], 2)}
         axes |= {"K": min(axes["K"], most), "V": min(axes["V"], most)}
-        decay = "exactly" if exact else draw(st.sampled_from(("slopes", "slow", "mild", "none")))
-    cut = draw(st.integers(0, 130)) if law in ("causality", "handover") else 0
-    return Case(
-        "lightning_attention", dtype, axes,
-        {"decay": decay, "values": family, "layout": layout},
-        frozenset({"state"} if stateful else ()), lengths, cut,
-        draw(st.integers(0, 0xFFFF)), law,
-    )  # fmt: skip
+        decay = "exactly" if exact else pick(("slopes", "slow", "mild", "none"))
+    cut = pick(range(131)) if law in ("causality", "handover") else 0
+    traits = {"decay": decay, "values": family, "layout": layout}
+    seed = pick(range(0x10000))
+    return Case("lightning_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
 
 
 def _tokens(
-    draw: st.DrawFn, law: str, small: bool, layout: str
+    pick: Pick, law: str, small: bool, layout: str
 ) -> tuple[tuple[int, ...] | None, dict[str, int]]:
     """Lengths of packed sequences, or B and T."""
     optional = law not in ("packed", "permutation") and layout != "far"
-    if law == "packed" or (optional and draw(st.sampled_from((False, False, True)))):
-        one = st.one_of(st.sampled_from((0, 1, 0)), st.integers(0, 12), st.sampled_from(EDGES[:12]))
-        lengths = tuple(draw(st.lists(one, min_size=1, max_size=3 if small else 5)))
+    if law == "packed" or (optional and pick((False, False, True))):
+        count = pick(range(1, 4 if small else 6))
+        kinds = ((0, 1, 0), range(13), EDGES[:12])
+        lengths = tuple(pick(pick(kinds)) for _ in range(count))
         if law == "causality" and sum(lengths) < 2:  # one token has no later one
             lengths = (*lengths, 2)
         if law == "exact":  # sums that the narrow format does not hold
-            lengths = (*lengths, draw(st.sampled_from(EDGES)))
+            lengths = (*lengths, pick(EDGES))
         return lengths, {}
     batches: tuple[int, ...] = (1, 2, 1, 2, 1, 2) if small else (1, 2, 3, 1, 2, 3)
     if law not in ("permutation", "determinism", "causality"):  # which compare members
         batches = (*batches, 0)
     floor = {"causality": 2, "handover": 2, "authority": 0}.get(law, 1)
-    edges = st.sampled_from(EDGES if small else EDGES + LONGER)
+    edges = EDGES if small else EDGES + LONGER
     many = (edges,) * (5 if law == "exact" else 2)  # integers that 8 bits do not hold need tokens
-    T = draw(st.one_of(st.integers(floor, 20), *many))
-    return None, {"B": draw(st.sampled_from(batches)), "T": T}
+    return None, {"B": pick(batches), "T": pick(pick((range(floor, 21), *many)))}
 
 
-def _dims(draw: st.DrawFn, law: str, small: bool) -> dict[str, int]:
+def _dims(pick: Pick, law: str, small: bool) -> dict[str, int]:
     """H, K and V: distinct, seldom powers of two, now and then the model's own."""
     heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
-    H = draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads))
+    H = pick(heads[1:] if law in ("permutation", "sharding") else heads)
     dims = DIMS[:7] if small else DIMS
-    K = draw(st.sampled_from(dims[3:7] if law == "exact" else dims))
-    V = K if draw(st.sampled_from((False, False, False, True))) else draw(st.sampled_from(dims))
-    if draw(st.integers(0, 9)) == 9:
-        K = V = draw(st.sampled_from((64, 128)))
+    K = pick(dims[3:7] if law == "exact" else dims)
+    V = K if pick((False, False, False, True)) else pick(dims)
+    if pick(range(10)) == 9:
+        K = V = pick((64, 128))
         H = min(H, 2)
     return {"H": H, "K": K, "V": V}
 
@@ -264,7 +255,7 @@ LIGHTNING_ATTENTION = Contract(
     authority=authority,
     gradients=gradients,
     variants=variants,
-    strategy=strategy,
+    draw=draw,
     laws=(
         "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
         "determinism", "untouched", "strides", "exact", "gradients", "sharding",

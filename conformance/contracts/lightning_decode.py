@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lingspec.conformance import values
@@ -15,7 +14,7 @@ from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
-from lingspec.conformance.contract import Algebra, Contract, TensorSpec
+from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
 from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
 
@@ -87,41 +86,34 @@ def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
     return made
 
 
-def strategy(law: str, cost: str, dtype: str) -> st.SearchStrategy[Case]:
-    """Cases for a law: structure first, then a value family."""
-    return _cases(law, cost, dtype)
-
-
-@st.composite
-def _cases(draw: st.DrawFn, law: str, cost: str, dtype: str) -> Case:
-    small = cost == "interpreted"
-    heads, dims = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6), (8, 16, 24, 40, 48, 64, 80, 96)
-    several = law in ("permutation", "determinism")
-    B = draw(st.integers(2 if several else (0 if law == "authority" else 1), 5 if small else 9))
+def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
+    """Structure first, then a value family."""
+    small, exact = cost == "interpreted", law == "exact"
+    heads = (1, 2, 3) if small else (1, 2, 3, 4, 5, 6)
+    least = 2 if law in ("permutation", "determinism") else (0 if law == "authority" else 1)
+    B = pick(range(least, 6 if small else 10))
     axes = {
         "B": B,
-        "H": draw(st.sampled_from(heads[1:] if law in ("permutation", "sharding") else heads)),
-        "K": draw(st.sampled_from(dims)),
-        "V": draw(st.sampled_from(dims)),
-        "P": B + draw(st.integers(0, 4)),
+        "H": pick(heads[1:] if law in ("permutation", "sharding") else heads),
+        "K": pick(DIMS),
+        "V": pick(DIMS),
+        "P": B + pick(range(5)),
     }
-    if draw(st.integers(0, 9)) == 9:  # the model's own sizes
+    if pick(range(10)) == 9:  # the model's own sizes
         axes |= {"K": 128, "V": 128, "H": min(axes["H"], 2), "B": min(B, 3)}
-    exact = law == "exact"
     layouts = LAYOUTS[1:] if law == "strides" else ("dense", "dense", "dense", "fused")
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
-    return Case(
-        "lightning_decode", dtype, axes,
-        {
-            "decay": "exactly" if exact else draw(st.sampled_from(values.DECAYS[:-1])),
-            "values": draw(st.sampled_from(integers if exact else FAMILIES[:-2])),
-            "layout": draw(st.sampled_from(layouts)),
-        },
-        frozenset({"padding"} if draw(st.booleans()) else ()), None, 0,
-        draw(st.integers(0, 0xFFFF)), law,
-    )  # fmt: skip
+    traits = {
+        "decay": "exactly" if exact else pick(values.DECAYS[:-1]),
+        "values": pick(integers if exact else FAMILIES[:-2]),
+        "layout": pick(layouts),
+    }
+    flags = frozenset({"padding"} if pick((False, True)) else ())
+    seed = pick(range(0x10000))
+    return Case("lightning_decode", dtype, axes, traits, flags, None, 0, seed, law)
 
 
+DIMS = (8, 16, 24, 40, 48, 64, 80, 96)
 FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", *values.EXACT)
 LAYOUTS = values.LAYOUTS
 
@@ -162,7 +154,7 @@ LIGHTNING_DECODE = Contract(
     authority=authority,
     gradients=None,
     variants=variants,
-    strategy=strategy,
+    draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
         "strides", "exact", "sharding",
