@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance import values
-from lingspec.conformance.accuracy.formats import of_dtype
+from lingspec.conformance.accuracy.formats import FP16, of_dtype
 from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
@@ -92,7 +92,7 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
     """O and final_state in float64, with their limits."""
     given = _wide(call, lambda x: running(x, profile))
     with rounding(analysing(profile)):
-        forms = [form(**given) for form in _forms(call)]
+        forms = [form(**given) for form in _forms(call, profile)]
     outputs = (of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype))
     return {
         name: limits(name, [f[n] for f in forms], profile, outputs[n], coherent=call.coherent)
@@ -100,10 +100,14 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
     }
 
 
-def _forms(call: Call) -> list[Callable[..., Any]]:
-    if call.tensors["q"].shape[1] <= CLOSED_UP_TO:
-        return [lightning_attention, lightning_attention_closed]
-    return [lightning_attention, lambda **x: lightning_attention_chunked(**x, chunk=1024)]
+def _forms(call: Call, profile: Profile) -> list[Callable[..., Any]]:
+    def chunked(into: str) -> Callable[..., Any]:
+        return lambda **x: lightning_attention_chunked(**x, chunk=1024, into=into)
+
+    short = call.tensors["q"].shape[1] <= CLOSED_UP_TO
+    forms = [lightning_attention, lightning_attention_closed if short else chunked("k")]
+    # What underflows in float16 depends on which operand carries the decay: 2^-24 |v| or 2^-24 |k|.
+    return [*forms, chunked("v")] if FP16 in profile.points.values() else forms
 
 
 def gradients(call: Call, profile: Profile) -> dict[str, Limits]:

@@ -61,12 +61,16 @@ def lightning_attention_chunked(
     initial_state: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     chunk: int = 64,
+    into: str = "k",
 ) -> tuple[Tensor, Tensor]:
     """The same, ``chunk`` tokens at a time: the closed form inside, the memory between.
 
-    This is how fast implementations compute it. Arguments and results as `lightning_attention`.
+    This is how fast implementations compute it; ``into`` says which of k and v is multiplied by
+    the decay to the end of its chunk, before their product. Other arguments and results as
+    `lightning_attention`.
     """
     require(chunk >= 1, "chunk", "value", chunk, "an integer >= 1")
+    require(into in ("k", "v"), "into", "value", into, "k or v")
 
     def chunked(
         q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, scale: float, S: Tensor
@@ -74,7 +78,7 @@ def lightning_attention_chunked(
         rows = []
         for first in range(0, q.shape[1], chunk):
             part = slice(first, first + chunk)
-            o, S = _closed(q[:, part], k[:, part], v[:, part], log_decay, scale, S)
+            o, S = _closed(q[:, part], k[:, part], v[:, part], log_decay, scale, S, into)
             rows.append(o)
         return (torch.cat(rows, dim=1) if rows else v), S
 
@@ -82,7 +86,7 @@ def lightning_attention_chunked(
 
 
 def _closed(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, scale: float, S: Tensor
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, scale: float, S: Tensor, into: str = "k"
 ) -> tuple[Tensor, Tensor]:
     if q.shape[1] == 0:
         return v, S
@@ -92,7 +96,8 @@ def _closed(
     scores = at("product", at("q", q) @ at("k", k).mT) * among  # (B, H, T, T)
     before = at("product", at("q", q) @ at("state_read", S)) * from_start  # (B, H, T, V)
     o = at("product", at("scores", scores * scale) @ at("v", v)) + before * scale
-    S = at("state", whole * S + at("product", at("k", k * to_end).mT @ at("v", v)))
+    keys, values = (k * to_end, v) if into == "k" else (k, v * to_end)
+    S = at("state", whole * S + at("product", at("k", keys).mT @ at("v", values)))
     return o.transpose(1, 2), S
 
 
