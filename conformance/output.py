@@ -91,6 +91,7 @@ def _certificate(report: Report) -> bytes:
     predicate = {
         "target": report.options.target, "profile": report.options.profile,
         "device": report.device, "seed": report.seed, "environment": environment(),
+        "seedDrawn": report.options.seed is None,  # after the files were hashed
         "ops": ops, "rejectionsRequired": REJECTIONS, "waivers": [],
     }  # fmt: skip
     return statement(report.subjects, predicate)
