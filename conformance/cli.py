@@ -158,7 +158,8 @@ def verify(certificate: Path, as_json: bool) -> int:
     else:
         click.echo(
             f"{certificate} holds: {told['target']}, {', '.join(told['ops'])}, profile "
-            f"{told['profile']}, device {told['device']}, {len(body['subject'])} files unchanged, "
+            f"{told['profile']}, device {told['device']}, "
+            f"{len(body['subject'])} files unchanged, "
             f"seed {'drawn after they were hashed' if told['seedDrawn'] else 'chosen by who ran it'}"
         )
     return 0
