@@ -27,9 +27,9 @@ def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seq
     if T == 0:  # no call of the package's
         state = q.new_zeros(B, H, K, v.shape[-1], dtype=torch.float32)
         return torch.empty_like(v), state if initial_state is None else initial_state.clone()
-    q, k, v = (mx.array(x.transpose(1, 2)) for x in (q, k, v))
-    state = None if initial_state is None else mx.array(initial_state)
-    o, state = recurrent_gla(q, k, v, mx.array(log_decay), scale=scale, h=state)
+    q, k, v = (_mlx(x.transpose(1, 2)) for x in (q, k, v))
+    state = None if initial_state is None else _mlx(initial_state)
+    o, state = recurrent_gla(q, k, v, _mlx(log_decay), scale=scale, h=state)
     return _torch(o).transpose(1, 2), _torch(state)
 
 
@@ -37,11 +37,15 @@ def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seq
 def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: ignore[no-untyped-def] # as the op
     o, live = torch.zeros_like(v), slots >= 0
     if live.any():  # the package has no pool: gathered before, scattered after
-        q, k, v = (mx.array(x[live][:, :, None]) for x in (q, k, v))  # (B, H, 1, K or V)
-        state = mx.array(state_pool[slots[live]])
-        y, state = recurrent_gla(q, k, v, mx.array(log_decay), scale=scale, h=state)
+        q, k, v = (_mlx(x[live][:, :, None]) for x in (q, k, v))  # (B, H, 1, K or V)
+        state = _mlx(state_pool[slots[live]])
+        y, state = recurrent_gla(q, k, v, _mlx(log_decay), scale=scale, h=state)
         o[live], state_pool[slots[live]] = _torch(y)[:, :, 0], _torch(state)
     return o
+
+
+def _mlx(x: torch.Tensor) -> Any:
+    return mx.array(x.contiguous())  # of a view it would copy all that the view spans
 
 
 def _torch(x: Any) -> torch.Tensor:

@@ -15,7 +15,7 @@ from lingspec.conformance.runner.host import Host
 
 ATTENTION, DECODE = "lightning_attention", "lightning_decode"
 
-# Of each law whether it is right there: partial chunks, a state, a cut, packed, gradients.
+# A partial chunk, a cut, packed sequences, gradients; what only some of them can do.
 PARTIAL = "authority.{}.B1.T70.H2.K16.V24.state.slopes.normal.dense.1"
 CUT = "handover.{}.B1.T66.H2.K16.V16.state.mild.normal.fused.cut65.2"
 PACKED = "packed.{}.H1.K16.V16.n3-0-17.slopes.normal.dense.3"
@@ -85,6 +85,8 @@ def test_the_lightning_attention_of_minimax_conforms(transformers: Host, dtype: 
     for case in (PARTIAL, CUT, GRADIENTS, STEP):
         assert judged(transformers, ATTENTION, ATTENTION, case, dtype) == "PASS", case
     assert judged(transformers, ATTENTION, ATTENTION, PACKED, dtype) == "NOT SUPPORTED"
+    strong = "PASS" if dtype == "f32" else "NOT SUPPORTED"  # slopes are rounded to bf16
+    assert judged(transformers, ATTENTION, ATTENTION, STRONG, dtype) == strong
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(
