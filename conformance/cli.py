@@ -156,11 +156,12 @@ def verify(certificate: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(body, indent=1))
     else:
+        drawn = "drawn after they were hashed" if told["seedDrawn"] else "chosen by who ran it"
         click.echo(
             f"{certificate} holds: {told['target']}, {', '.join(told['ops'])}, profile "
             f"{told['profile']}, device {told['device']}, "
             f"{len(body['subject'])} files unchanged, "
-            f"seed {'drawn after they were hashed' if told['seedDrawn'] else 'chosen by who ran it'}"
+            f"seed {drawn}"
         )
     return 0
 
