@@ -9,7 +9,7 @@ with emulator.emulated():  # a kernel is interpreted if it was decorated here
     import lingspec.kernels  # noqa: F401
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _emulated():
     with emulator.emulated():
         yield
