@@ -141,12 +141,13 @@ class Call:
     tensors: dict[str, Tensor]
     params: dict[str, Any]
     coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
-    cotangents: dict[str, Tensor] = field(default_factory=dict)
+    cotangents: dict[str, Tensor] = field(default_factory=dict)  # "d" and the name of a result
+    wrt: tuple[str, ...] = ()  # what gradients are asked with respect to
     far: tuple[str, ...] = ()  # tensors whose last elements lie beyond 2^31 others
 
     def digest(self) -> str:
         """A name for the values: equal for calls that must give equal results."""
-        hashed = hashlib.sha256(f"{self.op}{self.params}".encode())
+        hashed = hashlib.sha256(f"{self.op}{self.params}{self.wrt}".encode())
         for name, x in {**self.tensors, **self.cotangents}.items():
             dense = x.detach().contiguous()
             hashed.update(f"{name}{dense.dtype}{tuple(dense.shape)}".encode())

@@ -60,8 +60,9 @@ class Contract:
     """An op under contract.
 
     ``make`` turns a case into a call; ``authority`` computes, for a call and a profile, every
-    output in float64 with its limits; ``variants`` computes it as emulated honest implementations
-    would; ``draw`` makes a case of a law, at a cost class and in a dtype, out of picks.
+    output in float64 with its limits, ``gradients`` those of ``call.wrt`` for its cotangents;
+    ``variants`` and ``gradient_variants`` compute them as emulated honest implementations would;
+    ``draw`` makes a case of a law, at a cost class and in a dtype, out of picks.
     """
 
     op: str
@@ -80,10 +81,11 @@ class Contract:
     silent_on: tuple[str, ...]
     make: Callable[[Case], Call]
     authority: Callable[[Call, Profile], dict[str, Limits]]
-    gradients: Callable[[Call, Profile], dict[str, Limits]] | None
     variants: Callable[[Call, Profile], list[dict[str, Any]]]
     draw: Callable[[Pick, str, str, str], Case]
     laws: tuple[str, ...]
+    gradients: Callable[[Call, Profile], dict[str, Limits]] | None = None
+    gradient_variants: Callable[[Call, Profile], list[dict[str, Any]]] | None = None
 
     def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
         """The cases of a law as a Hypothesis strategy, for property tests."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ __all__ = ["Memo", "NothingToCheck", "Refused", "Session", "Stop"]
 
 # What equal calls must give, from one candidate to the next.
 Memo = dict[tuple[str, str, str], Any]
+T = TypeVar("T")
 
 
 class Stop(Exception):  # noqa: N818 - ends a case, whatever it found
@@ -59,20 +60,25 @@ class Session:
     @property
     def variants(self) -> list[dict[str, Tensor]]:
         """The same outputs from emulated honest implementations."""
-        key = ("variants", self.profile.name, self.call.digest())
-        if key not in self._memo:
-            self._memo[key] = self.contract.variants(self.call, self.profile)
-        found: list[dict[str, Tensor]] = self._memo[key]
-        return found
+        return self._kept("variants", self.contract.variants, self.call)
+
+    @property
+    def gradient_variants(self) -> list[dict[str, Tensor]]:
+        """The same gradients from emulated honest implementations."""
+        assert self.contract.gradient_variants is not None
+        return self._kept("gradient variants", self.contract.gradient_variants, self.call)
 
     def judged(self, call: Call, *, gradients: bool = False) -> dict[str, Limits]:
         """What any call must give; computed once for equal inputs."""
-        key = ("gradients" if gradients else "authority", self.profile.name, call.digest())
+        compute = self.contract.gradients if gradients else self.contract.authority
+        assert compute is not None
+        return self._kept("gradients" if gradients else "authority", compute, call)
+
+    def _kept(self, kind: str, compute: Callable[[Call, Profile], T], call: Call) -> T:
+        key = (kind, self.profile.name, call.digest())
         if key not in self._memo:
-            compute = self.contract.gradients if gradients else self.contract.authority
-            assert compute is not None
             self._memo[key] = compute(call, self.profile)
-        found: dict[str, Limits] = self._memo[key]
+        found: T = self._memo[key]
         return found
 
     # -- calling -----------------------------------------------------------------------------
@@ -98,13 +104,10 @@ class Session:
                 )
         return results | outcome.mutated
 
-    def gradients(self, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The candidate's results where gradients are asked for, and those gradients.
-
-        They are with respect to ``names``, for the call's cotangents.
-        """
-        outcome = self._called(self.call, grad=tuple(names))
-        keys = (*self.contract.results, *(f"d{name}" for name in names))
+    def gradients(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The candidate's results where gradients are asked for, and those gradients."""
+        outcome = self._called(self.call, grad=self.call.wrt)
+        keys = (*self.contract.results, *(f"d{name}" for name in self.call.wrt))
         found = dict(zip(keys, outcome.outputs, strict=True))
         forward = {name: found.pop(name) for name in self.contract.results}
         return forward, found

@@ -3,10 +3,10 @@
 For an output y stored with unit roundoff u_out, with bound, spread and drift summed over the
 rounding points:
 
-    D = u_out |y| + (1 + u_out) bound              never exceeded
-    L = u_out |y| + |drift| + lambda sqrt(spread)  exceeded with probability delta by independent
-                                                   roundings (Hoeffding),
-                                                   lambda = sqrt(2 ln(2 N / delta))
+    D = u_out |y| + (1 + u_out) bound      never exceeded
+    L = u_out |y| + (1 + u_out) (|drift| + lambda sqrt(spread))
+                                           exceeded with probability delta by independent roundings
+                                           (Hoeffding), lambda = sqrt(2 ln(2 N / delta))
 
 The limit is the smaller one, or D alone where equal inputs repeat (their roundings are equal too,
 so nothing averages out).
@@ -29,9 +29,6 @@ from lingspec.conformance.accuracy.running import Errors, Running, running
 __all__ = ["DELTA", "Limits", "limits"]
 
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
-# Products of two relative errors, which the first-order analysis leaves out, are below this
-# share of it: at most six roundings of 2^-8 meet in one term.
-SECOND_ORDER = 0.03
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class Limits:
     parts: dict[str, Errors]  # by rounding point
     output: Format
     coherent: bool
+    heads: int | None = None  # the axis of heads; the last one is that of a row
 
     @property
     def limit(self) -> Tensor:
@@ -129,6 +127,7 @@ def limits(
     output: Format,
     *,
     coherent: bool,
+    heads: int | None = None,
 ) -> Limits:
     """Join what several formulations of one output say: the larger error at every point.
 
@@ -152,17 +151,18 @@ def limits(
 
     y = first.value.abs()
     stored = output.u * y + output.tiny
-    room = 1 + SECOND_ORDER
+    room = 1 + output.u  # the output rounding is of the value that errs
     return Limits(
         name=name,
         value=first.value,
-        bound=stored + (room + output.u) * bound,
+        bound=stored + room * bound,
         likely=stored + room * (drift + _lambda(y.numel()) * spread.sqrt()),
         deviation=((stored.square() + spread) / 3).sqrt(),
         drift=drift,
         parts=parts,
         output=output,
         coherent=coherent,
+        heads=heads,
     )
 
 

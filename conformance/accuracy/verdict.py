@@ -56,8 +56,8 @@ def judge(
     over = excess(error, want)
     if over.numel() and float(over.max()) > 1:
         return _element(wide, want, over)
-    if variants and not want.coherent and want.value.dim() == 4:
-        return _statistics(error, want, variants)
+    if variants and not want.coherent and want.heads is not None:
+        return _statistics(error, want, want.heads, variants)
     return None
 
 
@@ -79,67 +79,74 @@ def _element(got: Tensor, want: Limits, over: Tensor) -> Problem:
     at = _index((over == over.max()).nonzero()[0])
     text = f"{want.name} is further from the authority than the declared roundings allow"
     factor = float(over.max())
-    return Problem("element", text, _where_worst(want.name, over), factor, _got_want(got, want, at))
+    return Problem("element", text, _where_worst(want, over), factor, _got_want(got, want, at))
 
 
-def _statistics(error: Tensor, want: Limits, variants: Sequence[Tensor]) -> Problem | None:
-    """Slices and gain, per head. Axis of heads: 2 of o (B,T,H,V), 1 of states (N,H,K,V)."""
-    heads = 2 if want.name in ("o", "dq", "dk", "dv") else 1
-    honest = [v.double() - want.value for v in variants]
-    for h in range(want.value.shape[heads]):
-        index = (slice(None),) * heads + (h,)
-        rows = want.value[index].shape[0] * want.value[index].shape[1]
+def _statistics(
+    error: Tensor, want: Limits, axis: int, variants: Sequence[Tensor]
+) -> Problem | None:
+    """Slices and gain, per head, of the elements that have room to err."""
+    s = want.deviation
+    live = s > 0
+
+    def in_deviations(x: Tensor) -> list[Tensor]:
+        return list(torch.where(live, x / s, 0.0).unbind(axis))
+
+    honest = [in_deviations(v.double() - want.value) for v in variants]
+    seen, drifts = in_deviations(error), in_deviations(want.drift)
+    signals = in_deviations(want.value)
+    for h, asked in enumerate(live.unbind(axis)):
+        rows = int(asked.any(-1).sum())
         if rows < SLICE_ROWS:
             continue
-        s = want.deviation[index]
-        if float(s.min()) <= 0:
-            continue
-        z, zs = error[index] / s, [e[index] / s for e in honest]
-        found = _slice(z, zs, rows, want, h) or _gain(z, zs, want, index, h)
+        zs = [of[h] for of in honest]
+        found = _slice(seen[h], zs, rows, int(asked.sum()), want.name, h)
+        found = found or _gain(seen[h], zs, signals[h], drifts[h], want.name, h)
         if found:
             return found
     return None
 
 
-def _slice(z: Tensor, zs: list[Tensor], rows: int, want: Limits, h: int) -> Problem | None:
-    rms, worst = _rms(z), max(_rms(x) for x in zs)
-    limit = max(1.25 * worst, 1.0) * (1 + 8 / math.sqrt(rows))
-    if rms <= limit:
+def _slice(
+    z: Tensor, zs: list[Tensor], rows: int, elements: int, name: str, h: int
+) -> Problem | None:
+    def rms(x: Tensor) -> float:
+        return math.sqrt(float(x.square().sum()) / elements)
+
+    limit = max(1.25 * max(rms(x) for x in zs), 1.0) * (1 + 8 / math.sqrt(rows))
+    if rms(z) <= limit:
         return None
-    text = f"{want.name} errs in head {h} as no honest implementation does"
-    detail = f"RMS error {rms:.3g} standard deviations, limit {limit:.3g} from {len(zs)} variants"
-    return Problem("slice", text, f"head {h}, all of {want.name}", rms / limit, detail)
+    text = f"{name} errs in head {h} as no honest implementation does"
+    detail = (
+        f"RMS error {rms(z):.3g} standard deviations, limit {limit:.3g} from {len(zs)} variants"
+    )
+    return Problem("slice", text, f"head {h}, all of {name}", rms(z) / limit, detail)
 
 
 def _gain(
-    z: Tensor, zs: list[Tensor], want: Limits, index: tuple[slice | int, ...], h: int
+    z: Tensor, zs: list[Tensor], w: Tensor, drift: Tensor, name: str, h: int
 ) -> Problem | None:
-    w = want.value[index] / want.deviation[index]
     total = float(w.square().sum())
     if total == 0:
         return None
     gain = float((z * w).sum()) / total
     # Errors of one row may be one rounding: rows are independent, elements of a row are not.
     noise = float(w.abs().sum(-1).square().sum().sqrt()) / total
-    drift = float((want.drift[index] / want.deviation[index] * w.abs()).sum()) / total
+    drifting = float((drift * w.abs()).sum()) / total
     honest = max(abs(float((x * w).sum())) / total for x in zs)
-    limit = 1.5 * honest + 10 * noise + drift + 2.0**-22
+    limit = 1.5 * honest + 10 * noise + drifting + 2.0**-22
     if abs(gain) <= limit or limit > 0.05:
         return None
-    text = f"{want.name} of head {h} is {1 + gain:.6g} times what it must be"
+    text = f"{name} of head {h} is {1 + gain:.6g} times what it must be"
     detail = f"gain {gain:+.2e}, limit ±{limit:.1e}"
-    return Problem("gain", text, f"head {h}, all of {want.name}", abs(gain) / limit, detail)
+    return Problem("gain", text, f"head {h}, all of {name}", abs(gain) / limit, detail)
 
 
-def _rms(x: Tensor) -> float:
-    return float(x.square().mean().sqrt())
-
-
-def _where_worst(name: str, over: Tensor) -> str:
-    """The worst head or row in words, and which others are inside."""
-    axis = 2 if name in ("o", "dq", "dk", "dv") and over.dim() == 4 else 1
-    if over.dim() < 3:
-        return f"{name}, {float(over.max()):.3g}× the limit"
+def _where_worst(want: Limits, over: Tensor) -> str:
+    """The worst heads in words, and which others are inside."""
+    axis = want.heads
+    if axis is None:
+        return f"{want.name}, {float(over.max()):.3g}× the limit"
     per_head = over.amax([d for d in range(over.dim()) if d != axis])
     bad = [h for h, x in enumerate(per_head.tolist()) if x > 1]
     good = [h for h, x in enumerate(per_head.tolist()) if x <= 1]

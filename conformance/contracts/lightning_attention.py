@@ -26,7 +26,10 @@ from lingspec.reference.formulations.lightning_attention import (
 
 __all__ = ["LIGHTNING_ATTENTION"]
 
-GRADIENTS = ("dq", "dk", "dv", "dinitial_state")
+DIFFERENTIABLE = ("q", "k", "v", "initial_state")
+# Of gradients: the result that alone is used, the input that alone is trained.
+ONLY = ("only-o", "only-final_state")
+WRT = ("wrt-q", "wrt-k", "wrt-v")
 CLOSED_UP_TO = 2048  # tokens for which the O(T^2) form is affordable; beyond, chunks of it
 
 
@@ -61,7 +64,12 @@ def make(case: Case) -> Call:
         case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT,
         far=values.far_ones(case, tensors),
         cotangents=_cotangents(case, (B, T, H, K, V, N), wide) if case.law == "gradients" else {},
+        wrt=tuple(n for n in DIFFERENTIABLE if n in tensors and _wanted(case, n)),
     )  # fmt: skip
+
+
+def _wanted(case: Case, name: str) -> bool:
+    return case.flags.isdisjoint(WRT) or f"wrt-{name}" in case.flags
 
 
 def _cotangents(case: Case, sizes: tuple[int, ...], wide: torch.dtype) -> dict[str, Tensor]:
@@ -74,7 +82,9 @@ def _cotangents(case: Case, sizes: tuple[int, ...], wide: torch.dtype) -> dict[s
     dS = torch.randn(N, H, K, V, generator=g, dtype=torch.float64)
     do = do.to(case.torch_dtype).expand(B, T, H, V)
     do = do if case.seed % 3 == 0 else values.laid_out(do, "headfirst")
-    return {"do": do, "dfinal_state": dS.to(wide)}
+    made = {"do": do, "dfinal_state": dS.to(wide)}
+    alone = case.flags & set(ONLY)
+    return {n: x for n, x in made.items() if not alone or f"only-{n[1:]}" in alone}
 
 
 def _wide(call: Call, wrap: Callable[[Tensor], Any]) -> dict[str, Any]:
@@ -95,9 +105,10 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
         forms = [form(**given) for form in _forms(call, profile)]
     outputs = (of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype))
     return {
-        name: limits(name, [f[n] for f in forms], profile, outputs[n], coherent=call.coherent)
+        name: limits(name, [f[n] for f in forms], profile, outputs[n], coherent=call.coherent,
+                     heads=2 - n)
         for n, name in enumerate(("o", "final_state"))
-    }
+    }  # fmt: skip
 
 
 def _forms(call: Call, profile: Profile) -> list[Callable[..., Any]]:
@@ -111,23 +122,29 @@ def _forms(call: Call, profile: Profile) -> list[Callable[..., Any]]:
 
 
 def gradients(call: Call, profile: Profile) -> dict[str, Limits]:
-    """The gradients in float64, with their limits."""
+    """The gradients in float64, with their limits; a result without a cotangent is not used."""
     given = _wide(call, lambda x: running(x, profile))
-    given |= {n: running(x.double(), profile) for n, x in call.cotangents.items()}
+    given |= {n: running(x.double(), profile) for n, x in _both(call).items()}
     with rounding(analysing(profile)):
         forms = [
             lightning_attention_backward(**given),
             lightning_attention_backward_closed(**given),
         ]
     token, state = of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype)
-    made = {
-        name: limits(name, [f[n] for f in forms], profile, token if n < 3 else state,
-                     coherent=call.coherent)
-        for n, name in enumerate(GRADIENTS)
+    return {
+        f"d{name}": limits(f"d{name}", [f[n] for f in forms], profile, token if n < 3 else state,
+                           coherent=call.coherent, heads=2 if n < 3 else 1)
+        for n, name in enumerate(DIFFERENTIABLE) if name in call.wrt
     }  # fmt: skip
-    if "initial_state" not in call.tensors:
-        del made["dinitial_state"]
-    return made
+
+
+def _both(call: Call) -> dict[str, Tensor]:
+    """The cotangents, 0 where there is none."""
+    t = call.tensors
+    v, (B, _, H, K) = t["v"], t["q"].shape
+    N = t["cu_seqlens"].numel() - 1 if "cu_seqlens" in t else B
+    dS = torch.zeros(N, H, K, v.shape[-1], dtype=t["log_decay"].dtype)
+    return {"do": torch.zeros_like(v), "dfinal_state": dS, **call.cotangents}
 
 
 # Chunk sizes that implementations do not use, and which of the permitted roundings are taken.
@@ -151,12 +168,25 @@ def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
     return made
 
 
+def gradient_variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
+    """The gradients that emulated honest implementations return."""
+    made = []
+    given: dict[str, Any] = {**call.tensors, **call.params, **_both(call)}
+    for backward in (lightning_attention_backward, lightning_attention_backward_closed):
+        for points in ((), None):
+            with rounding(casting(profile, points)):
+                found = backward(**given)
+            made.append({f"d{n}": x for n, x in zip(DIFFERENTIABLE, found, strict=True)})
+    return made
+
+
 # -- cases -----------------------------------------------------------------------------------
 
 EDGES = (15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 66, 70, 95, 96, 127, 128, 129, 130)
 LONGER = (191, 192, 193, 200, 255, 256, 257, 300)
 LAYOUTS = ("dense", "dense", "dense", "fused", "padded")
 DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+WRITTEN = 1 << 22  # elements of memory, over all tokens: a second of the recurrence with errors
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
@@ -176,8 +206,20 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         decay = "exactly" if exact else pick(("slopes", "slow", "mild", "none"))
     cut = pick(range(131)) if law in ("causality", "handover") else 0
     traits = {"decay": decay, "values": family, "layout": layout}
+    if law == "gradients":
+        flags |= {pick(("", "", "", *ONLY)), pick(("", "", *WRT))} - {""}
+    axes = _affordable(axes, law, lengths)
     seed = pick(range(0x10000))
     return Case("lightning_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
+
+
+def _affordable(axes: dict[str, int], law: str, lengths: tuple[int, ...] | None) -> dict[str, int]:
+    """Fewer sequences, then fewer heads, where the authority would write too much memory."""
+    B, T, H = axes.get("B", 1), axes.get("T", sum(lengths or ())), axes["H"]
+    most = max(1, WRITTEN // (max(T, 1) * axes["K"] * axes["V"]))  # of B H
+    B = min(B, max(most // H, 2 if law in ("permutation", "determinism") else 1))
+    H = min(H, max(most // max(B, 1), 2 if law in ("permutation", "sharding") else 1))
+    return axes | {"H": H} | ({"B": B} if lengths is None else {})
 
 
 def _tokens(
@@ -235,7 +277,7 @@ LIGHTNING_ATTENTION = Contract(
     mutable=frozenset(),
     axes={"B": (0, 3), "T": (0, 300), "H": (1, 6), "K": (8, 128), "V": (8, 128)},
     traits={"decay": values.DECAYS, "values": values.FAMILIES, "layout": values.LAYOUTS},
-    flags=("state",),
+    flags=("state", *ONLY, *WRT),
     algebra=Algebra(
         causal="T",
         stateful="T",
@@ -244,7 +286,7 @@ LIGHTNING_ATTENTION = Contract(
         independent=("B", "H"),
         homogeneous_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
         linear_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
-        differentiable_in=("q", "k", "v", "initial_state"),
+        differentiable_in=DIFFERENTIABLE,
         shardable="H",
         exact=True,
     ),
@@ -259,6 +301,7 @@ LIGHTNING_ATTENTION = Contract(
     authority=authority,
     gradients=gradients,
     variants=variants,
+    gradient_variants=gradient_variants,
     draw=draw,
     laws=(
         "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",

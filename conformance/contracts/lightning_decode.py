@@ -61,8 +61,8 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
         S = _carrying(pool[slots[live]], profile)
         o, S = step(q, k, v, t["log_decay"].double(), call.params["scale"], S)
     output, state = of_dtype(t["q"].dtype), of_dtype(t["state_pool"].dtype)
-    now = limits("state_pool", [S], profile, state, coherent=call.coherent)
-    read = limits("o", [o], profile, output, coherent=call.coherent)
+    now = limits("state_pool", [S], profile, state, coherent=call.coherent, heads=1)
+    read = limits("o", [o], profile, output, coherent=call.coherent, heads=1)
     return {
         "o": read.placed(torch.zeros(t["v"].shape, dtype=torch.float64), live, ANYTHING),
         "state_pool": now.placed(pool, slots[live], 0.0),
@@ -101,6 +101,15 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     }
     if pick(range(10)) == 9:  # the model's own sizes
         axes |= {"K": 128, "V": 128, "H": min(axes["H"], 2), "B": min(B, 3)}
+    elif law == "authority" and pick(range(6)) == 5:  # enough sequences for a mean to be one
+        B = 64 if small else 256
+        axes |= {
+            "B": B,
+            "P": B + 2,
+            "H": min(axes["H"], 2),
+            "K": pick(DIMS[:4]),
+            "V": pick(DIMS[:4]),
+        }
     layouts = LAYOUTS[1:] if law == "strides" else ("dense", "dense", "dense", "fused")
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
     traits = {
@@ -134,7 +143,7 @@ LIGHTNING_DECODE = Contract(
     outputs=(TensorSpec("o", "BHV", "input"),),
     positional=("q", "k", "v", "log_decay", "state_pool", "slots"),
     mutable=frozenset({"state_pool"}),
-    axes={"B": (0, 9), "H": (1, 6), "K": (8, 128), "V": (8, 128), "P": (0, 13)},
+    axes={"B": (0, 256), "H": (1, 6), "K": (8, 128), "V": (8, 128), "P": (0, 258)},
     traits={"decay": values.DECAYS, "values": FAMILIES, "layout": LAYOUTS},
     flags=("padding",),
     algebra=Algebra(
@@ -152,7 +161,6 @@ LIGHTNING_DECODE = Contract(
     ),
     make=make,
     authority=authority,
-    gradients=None,
     variants=variants,
     draw=draw,
     laws=(

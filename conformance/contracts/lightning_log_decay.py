@@ -60,7 +60,6 @@ LIGHTNING_LOG_DECAY = Contract(
     silent_on=("the device of the result",),
     make=make,
     authority=authority,
-    gradients=None,
     variants=variants,
     draw=draw,
     laws=("authority", "determinism", "untouched"),

@@ -114,7 +114,7 @@ class Worker:
         inputs, whole = self._inputs(request)
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()
-        cotangents = [inputs.pop(name) for name in request["cotangents"]]
+        cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
         positional = [arguments.pop(n) for n in request["positional"]]
         result = candidate.function(*positional, **arguments, **request["params"])
@@ -125,8 +125,8 @@ class Worker:
         if wrong:
             return {"status": "wrong", "error": wrong}, b""
         if request["grad"]:
-            leaves = [inputs[n] for n in request["grad"]]
-            outputs += torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True)
+            named = dict(zip(request["outputs"], outputs, strict=True))
+            outputs += _gradients(named, cotangents, [inputs[n] for n in request["grad"]])
         if self.device == "cuda":
             torch.cuda.synchronize()
             self.bytes[: whole.numel()].copy_(whole)
@@ -158,6 +158,17 @@ class Worker:
             whole = whole.cuda()
         _forbid_guards(whole.data_ptr(), slots, whole.numel())
         return {s.name: view(whole, s) for s in slots}, whole
+
+
+def _gradients(
+    results: dict[str, Tensor], cotangents: dict[str, Tensor], leaves: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """Of the results that have a cotangent; one that no leaf reaches sends back 0."""
+    roots = {f"d{n}": x for n, x in results.items() if f"d{n}" in cotangents and x.requires_grad}
+    if not roots:
+        return tuple(torch.zeros_like(x) for x in leaves)
+    given = [cotangents[name] for name in roots]
+    return torch.autograd.grad(list(roots.values()), leaves, given, materialize_grads=True)
 
 
 def _given(x: Tensor, array: str) -> Any:

@@ -8,9 +8,12 @@ from judging import ATTENTION
 
 from lingspec.conformance.accuracy.profiles import profile
 from lingspec.conformance.accuracy.verdict import excess, judge, signal
+from lingspec.conformance.contracts import contract
 
 FP32 = profile("fp32")
+DECODE = contract("lightning_decode")
 # Two heads, 2 * 96 rows each: enough for statistics.
+GRADIENTS = ".bf16.B2.T96.H2.K48.V48.state.slow.normal.dense.7"
 CASE = "lightning_attention:bf16.B2.T96.H2.K16.V16.slow.normal.dense.7"
 
 
@@ -108,6 +111,32 @@ def test_a_gain_that_hides_in_every_element_is_rejected_as_a_gain(right):
     found = judge(1.006 * want.value, want, torch.float64, variants)
     assert found.kind == "gain"
     assert "o of head 0 is 1.00" in found.text
+
+
+def test_rows_that_have_no_room_are_left_out_of_the_mean_and_the_others_are_not():
+    case = DECODE.parse("lightning_decode:bf16.B256.H2.K16.V16.P258.padding.slow.normal.dense.7")
+    call, used = DECODE.make(case), profile("bf16-tc")
+    want = DECODE.authority(call, used)["o"]
+    variants = [v["o"] for v in DECODE.variants(call, used)]
+    assert float(want.deviation.min()) == 0
+    assert judge(want.value, want, torch.float64, variants) is None
+    got = want.value.clone()
+    got[:, 1] *= 1.01
+    assert judge(got, want, torch.float64) is None
+    found = judge(got, want, torch.float64, variants)
+    assert found.kind in ("gain", "slice")
+    assert found.where == "head 1, all of o"
+
+
+@pytest.mark.parametrize("name", ["dq", "dk", "dv", "dinitial_state"])
+def test_a_gain_of_a_gradient_that_hides_in_every_element_is_rejected(name):
+    case = ATTENTION.parse("lightning_attention:gradients" + GRADIENTS)
+    call, used = ATTENTION.make(case), profile("bf16-tc")
+    want = ATTENTION.gradients(call, used)[name]
+    variants = [v[name] for v in ATTENTION.gradient_variants(call, used)]
+    assert judge(want.value, want, torch.float64, variants) is None
+    assert judge(1.006 * want.value, want, torch.float64) is None
+    assert judge(1.006 * want.value, want, torch.float64, variants).kind in ("gain", "slice")
 
 
 def test_without_variants_only_elements_are_judged(right):
