@@ -106,6 +106,8 @@ def verify(path: Path) -> dict[str, Any]:
 
 def _check_power(path: Path, op: str, told: Mapping[str, Any]) -> None:
     for key in told["laws"]:
+        if not told["power"][key] and not contract(op).algebra.bits:
+            raise CertificateError(f"{path}: {key} of {op} proves no power")
         for name, kills in told["power"][key].items():
             if kills < REJECTIONS and not contract(op).algebra.bits:
                 raise CertificateError(

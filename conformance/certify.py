@@ -92,7 +92,9 @@ class PartReport:
         return min(found, key=rank)[1] if found else None
 
     def power(self) -> dict[str, int]:
-        """How many cases rejected each degenerate."""
+        """How many cases rejected each degenerate; nothing where every bit is compared."""
+        if contract(self.op).algebra.bits:
+            return {}
         kills = Counter(name for v in self.verdicts for name in v.killed)
         asked = dict.fromkeys(name for v in self.verdicts for name in v.applicable)
         return {name: kills[name] for name in (asked or dict.fromkeys(ALWAYS))}
@@ -108,8 +110,6 @@ class PartReport:
 
     def unproven(self, profile: str) -> list[str]:
         """Degenerates that too few cases rejected."""
-        if contract(self.op).algebra.bits:
-            return []
         least = 1 if profile == "smoke" else REJECTIONS
         return [name for name, kills in self.power().items() if kills < least]
 
@@ -122,7 +122,6 @@ class Report:
     seed: int
     subjects: list[dict[str, Any]]
     parts: list[PartReport]
-    emulated: bool = False
 
     def status(self) -> str:
         """The verdict on the target."""
@@ -138,7 +137,13 @@ class Report:
     @property
     def device(self) -> str:
         """Where it ran, in the word of the certificate."""
-        return "emulated" if self.emulated else self.options.device
+        devices = {self.device_of(p) for p in self.parts}
+        return "emulated" if "emulated" in devices else self.options.device
+
+    def device_of(self, part: PartReport) -> str:
+        """Where one candidate ran: ``emulated`` if it launched kernels without a GPU."""
+        launched = any(v.launches for v in part.verdicts)
+        return "emulated" if launched and self.options.device == "cpu" else self.options.device
 
     @property
     def complete(self) -> bool:
@@ -163,23 +168,29 @@ def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) 
             seed = 0 if options.profile == "smoke" else secrets.randbits(32)
         tasks = tasks_of(work, options, seed)
         reports = [PartReport(p) for p in work]
-        launches = 0
-        if options.workers == 1:
-            for n, task in enumerate(tasks):
-                verdict = _judge(host, work, task)
-                reports[task.part].verdicts.append(verdict)
-                progress(n + 1, len(tasks), verdict)
-            launches = host.launches
-        else:
-            for n, (task, verdict, seen) in enumerate(_spread(options, tasks)):
-                reports[task.part].verdicts.append(verdict)
-                launches = max(launches, seen)
-                progress(n + 1, len(tasks), verdict)
+        judge = _Judge(host, work)
+        judged = map(judge, tasks) if options.workers == 1 else _spread(options, tasks)
+        loaded: dict[str, str] = {}
+        for n, (task, verdict, sources) in enumerate(judged):
+            reports[task.part].verdicts.append(verdict)
+            loaded |= sources
+            progress(n + 1, len(tasks), verdict)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
-    return Report(
-        options, seed, subjects, reports, emulated=launches > 0 and options.device == "cpu"
-    )
+    return Report(options, seed, _all_subjects(subjects, loaded), reports)
+
+
+def _all_subjects(subjects: list[dict[str, Any]], loaded: dict[str, str]) -> list[dict[str, Any]]:
+    """With what was imported later, by a call.
+
+    Raises:
+        TargetRefused: a file is not what it was when the run began.
+    """
+    now = {s["name"]: s for s in digests(loaded.items())}
+    for subject in subjects:
+        if now.setdefault(subject["name"], subject) != subject:
+            raise TargetRefused("usage", f"{subject['name']} was changed while it was judged")
+    return [now[name] for name in sorted(now)]
 
 
 @contextmanager
@@ -228,15 +239,30 @@ def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
     return tasks[shard - 1 :: shards]
 
 
-def _judge(host: Host, work: Sequence[Part], task: Task) -> Verdict:
-    part = work[task.part]
-    of = contract(part.candidate.op)
-    return judge_case(host, part.candidate, of, part.profile, task.case, power=task.power)
+Judged = tuple[Task, Verdict, dict[str, str]]
+
+
+class _Judge:
+    """Judges tasks on one host, and tells which files the candidate has come to be made of."""
+
+    def __init__(self, host: Host, work: Sequence[Part]) -> None:
+        self.host, self.work, self.modules = host, work, 0
+
+    def __call__(self, task: Task) -> Judged:
+        part = self.work[task.part]
+        of = contract(part.candidate.op)
+        verdict = judge_case(
+            self.host, part.candidate, of, part.profile, task.case, power=task.power
+        )
+        sources: dict[str, str] = {}
+        if self.host.modules > self.modules:
+            sources, self.modules = dict(self.host.sources()), self.host.modules
+        return task, verdict, sources
 
 
 # -- several processes -----------------------------------------------------------------------
 
-_mine: tuple[Any, Host, list[Part]] | None = None
+_mine: tuple[Any, _Judge] | None = None
 
 
 def _start(options: Options) -> None:
@@ -246,21 +272,18 @@ def _start(options: Options) -> None:
     torch.set_num_threads(1)
     manager = opened(options)
     host = manager.__enter__()
-    _mine = (manager, host, work_of(host, options))
+    _mine = (manager, _Judge(host, work_of(host, options)))
 
 
-def _judge_mine(task: Task) -> tuple[Task, Verdict, int]:
+def _judge_mine(task: Task) -> Judged:
     assert _mine is not None
-    _, host, work = _mine
-    return task, _judge(host, work, task), host.launches
+    return _mine[1](task)
 
 
-def _spread(options: Options, tasks: Sequence[Task]) -> Iterator[tuple[Task, Verdict, int]]:
+def _spread(options: Options, tasks: Sequence[Task]) -> Iterator[Judged]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, _start, (options,)) as pool:
-        pending: set[Future[tuple[Task, Verdict, int]]] = {
-            pool.submit(_judge_mine, t) for t in tasks
-        }
+        pending: set[Future[Judged]] = {pool.submit(_judge_mine, t) for t in tasks}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:

@@ -29,7 +29,7 @@ def judge_case(
     ``power`` also asks which degenerate results this case rejects. ``memo`` keeps what the case
     must give from one candidate to the next.
     """
-    began = time.monotonic()
+    began, launched = time.monotonic(), host.launches
     law = law_of(case.law or "authority")
     refusal = _refused(host, candidate, case)
     if refusal:
@@ -57,7 +57,7 @@ def judge_case(
         verdict.status, verdict.reason = _status(session.findings), ""
     if power and verdict.status == "PASS" and not contract.algebra.bits:
         verdict.killed, verdict.applicable = _power(session)
-    verdict.seconds = time.monotonic() - began
+    verdict.seconds, verdict.launches = time.monotonic() - began, host.launches - launched
     return verdict
 
 

@@ -35,6 +35,7 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     reason: str = ""  # of VOID and NOT SUPPORTED
     seconds: float = 0.0
+    launches: int = 0  # of emulated kernels
     worst: float = 0.0  # largest error over limit of all that was compared
     killed: tuple[str, ...] = ()  # degenerates that this case rejects
     applicable: tuple[str, ...] = ()  # degenerates that it could reject

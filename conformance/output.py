@@ -51,7 +51,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "parts": [
             {
                 "op": p.op, "candidate": p.part.candidate.name, "dtype": p.part.dtype,
-                "precision": p.part.profile.name, "status": p.status(options.profile),
+                "precision": p.part.profile.name, "device": report.device_of(p),
+                "status": p.status(options.profile),
                 "laws": {law: dict(counts) for law, counts in p.laws().items()},
                 "power": p.power(),
                 "worst": max((v.worst for v in p.verdicts), default=0.0),
@@ -82,11 +83,13 @@ def _certificate(report: Report) -> bytes:
     for p in report.parts:
         told = ops.setdefault(
             p.op,
-            {"contract": contract_digest(contract(p.op)), "laws": {}, "power": {}, "worst": {}},
-        )
+            {"contract": contract_digest(contract(p.op)), "laws": {}, "power": {}, "worst": {},
+             "device": {}},
+        )  # fmt: skip
         key = f"{p.part.candidate.name}/{p.part.dtype}/{p.part.profile.name}"
         told["laws"][key] = {law: dict(c) for law, c in p.laws().items()}
         told["power"][key] = p.power()
+        told["device"][key] = report.device_of(p)
         told["worst"][key] = max((v.worst for v in p.verdicts), default=0.0)
     predicate = {
         "target": report.options.target, "profile": report.options.profile,
@@ -106,7 +109,7 @@ def _junit(report: Report) -> bytes:
         for key, value in (
             ("seed", report.seed),
             ("profile", report.options.profile),
-            ("device", report.device),
+            ("device", report.device_of(p)),
         ):
             ET.SubElement(properties, "property", name=key, value=str(value))
         failures = skipped = 0

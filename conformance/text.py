@@ -75,7 +75,8 @@ def _headline(report: Report, part: PartReport) -> str:
     name = report.options.target
     if part.part.candidate.name not in (part.op, name.partition(":")[2]):
         name += f" · {part.part.candidate.name}"
-    head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {report.device}"
+    device = report.device_of(part)
+    head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {device}"
     said = f"FAIL {bad} of {total}" if status == "FAIL" else f"{status} {total}"
     worst = max((v.worst for v in part.verdicts), default=0.0)
     return f"{head}  {said}" + (

@@ -145,7 +145,8 @@ class Host:
         self.arena = Arena()
         self.sock: socket.socket | None = None
         self.pid = -1
-        self.launches = 0
+        self.launches = 0  # of emulated kernels, by all calls
+        self.modules = 0  # that the process has imported: more than before, more sources
         self.candidates: list[CandidateInfo] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
         self._start()
@@ -212,7 +213,8 @@ class Host:
                 shared=[bool(o["shared"]) for o in reply["outputs"]],
                 device=[str(o["device"]) for o in reply["outputs"]],
             )  # fmt: skip
-            self.launches = int(reply["launches"])
+            self.launches += int(reply["launches"])
+            self.modules = int(reply["modules"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             self._dead(kill=True)
             return Outcome("crash", error="the process sent results that cannot be read")

@@ -117,6 +117,7 @@ class Worker:
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
         positional = [arguments.pop(n) for n in request["positional"]]
+        before = _launches()
         result = candidate.function(*positional, **arguments, **request["params"])
         outputs = _taken(result, candidate.declared.array)
         wrong = _wrong_type(outputs, request["outputs"])
@@ -130,9 +131,9 @@ class Worker:
         if self.device == "cuda":
             torch.cuda.synchronize()
             self.bytes[: whole.numel()].copy_(whole)
-        return self._reply(outputs)
+        return self._reply(outputs, _launches() - before)
 
-    def _reply(self, outputs: list[Tensor]) -> tuple[dict[str, Any], bytes]:
+    def _reply(self, outputs: list[Tensor], launches: int) -> tuple[dict[str, Any], bytes]:
         low, high = self.bytes.data_ptr(), self.bytes.data_ptr() + self.bytes.numel()
         shared = [o.numel() > 0 and low <= o.data_ptr() < high for o in outputs]
         described = [
@@ -142,7 +143,8 @@ class Worker:
         ]  # fmt: skip
         dense = [o.detach().cpu().contiguous() for o in outputs]
         payload = b"".join(bytes(o.reshape(-1).view(torch.uint8).numpy()) for o in dense)
-        return {"status": "ok", "outputs": described, "launches": _launches()}, payload
+        told = {"launches": launches, "modules": len(sys.modules)}
+        return {"status": "ok", "outputs": described, **told}, payload
 
     # -- memory ------------------------------------------------------------------------------
 

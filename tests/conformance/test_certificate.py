@@ -15,6 +15,7 @@ from lingspec.conformance import plan as plans
 from lingspec.conformance.certificate import CertificateError, statement, verify
 from lingspec.conformance.certify import Options, run
 from lingspec.conformance.output import write_all
+from lingspec.conformance.runner.host import TargetRefused
 
 SOURCE = '''"""An honest candidate."""
 import certified_help
@@ -22,6 +23,8 @@ from lingspec.conformance import implements
 
 @implements("lightning_log_decay")
 def honest(heads, layer, layers, *, origin=1):
+    import certified_late  # in the call: not there when the run begins
+    assert certified_late
     return certified_help.decay(heads, layer, layers, origin)
 '''
 HELP = """import math
@@ -45,6 +48,7 @@ def certified(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certified")
     (folder / "certified_candidate.py").write_text(SOURCE)
     (folder / "certified_help.py").write_text(HELP)
+    (folder / "certified_late.py").write_text("import math\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("PYTHONPATH", str(folder), prepend=":")
@@ -63,6 +67,7 @@ def test_what_was_certified_verifies(certified):
     names = [subject["name"] for subject in body["subject"]]
     assert names == [
         "certified_candidate:certified_candidate.py", "certified_help:certified_help.py",
+        "certified_late:certified_late.py",
     ]  # fmt: skip
     assert body["predicate"]["target"] == "certified_candidate:honest"
 
@@ -103,7 +108,9 @@ def test_no_part_of_a_certificate_is_one(certified, share):
         verify(path)
 
 
-@pytest.mark.parametrize("name", ["certified_candidate.py", "certified_help.py"])
+@pytest.mark.parametrize(
+    "name", ["certified_candidate.py", "certified_help.py", "certified_late.py"]
+)
 def test_a_changed_or_missing_source_is_named(certified, name):
     source = certified[0] / name
     before = source.read_bytes()
@@ -118,6 +125,20 @@ def test_a_changed_or_missing_source_is_named(certified, name):
     finally:
         source.write_bytes(before)
         importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_changes_while_it_is_judged_is_not_certified(tmp_path, monkeypatch, workers):
+    name = f"changes_{workers}"
+    source = SOURCE.replace("    import certified_late", "    open(__file__, 'a').write('#')#")
+    source = source.replace("    assert certified_late\n", "")
+    source = source.replace("import certified_help", HELP).replace("certified_help.", "")
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = Options(f"{name}:honest", profile="smoke", workers=workers)
+    with pytest.raises(TargetRefused, match=f"{name}.py was changed while it was judged"):
+        run(options, lambda *_: None)
 
 
 def resealed(certified, change) -> object:
