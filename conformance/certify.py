@@ -151,7 +151,7 @@ class Report:
         return self.options.profile != "smoke" and self.options.shard == (1, 1)
 
 
-def run(options: Options, progress: Callable[[int, int, Verdict | None], None]) -> Report:
+def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Report:
     """Judge the target.
 
     The candidate's files are hashed before the seed is drawn: nothing can be fitted to it.

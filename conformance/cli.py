@@ -138,7 +138,7 @@ def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **g
     TARGET is kernels (ours, the default), reference, the name of an adapter, mutants:NAME,
     honest:NAME, or module:attribute.
     """
-    from lingspec.conformance.commands import certify as run
+    from lingspec.conformance.verbs.certify import certify as run
 
     return run(op_names, as_json=as_json, junit=junitxml, given=given)
 
@@ -170,12 +170,14 @@ def verify(certificate: Path, as_json: bool) -> int:
 @click.argument("case")
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]))
+@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
 @click.option("--backward", is_flag=True)
 @_json_flag
 @_one_line
 def replay(case: str, as_json: bool, **given: Any) -> int:
     """One case again: CASE as printed, or a bundle's file. Exits 1 if a law is broken."""
-    from lingspec.conformance.commands import replay as run
+    from lingspec.conformance.verbs.onecase import replay as run
 
     return run(case, as_json=as_json, given=given)
 
@@ -184,6 +186,8 @@ def replay(case: str, as_json: bool, **given: Any) -> int:
 @click.argument("case")
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]))
+@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out")
 )
@@ -192,7 +196,7 @@ def replay(case: str, as_json: bool, **given: Any) -> int:
 @_one_line
 def minimize(case: str, as_json: bool, **given: Any) -> int:
     """Make a failing case smaller, and write it as a bundle."""
-    from lingspec.conformance.commands import minimize as run
+    from lingspec.conformance.verbs.onecase import minimize as run
 
     return run(case, as_json=as_json, given=given)
 
@@ -229,7 +233,7 @@ def explain(
 @_one_line
 def self_test(op_names: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """The suite against itself: mutants killed and survived, honest variants rejected."""
-    from lingspec.conformance.commands import self_test as run
+    from lingspec.conformance.verbs.self_test import self_test as run
 
     return run(op_names, as_json=as_json, given=given)
 

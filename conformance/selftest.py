@@ -45,9 +45,12 @@ class Row:
 
 def run_self_test(
     op: str, targets: Iterable[tuple[str, str]], profile: str, seed: int,
-    progress: Callable[[Row], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Row]:  # fmt: skip
-    """Run cases one by one on all targets of ``op`` that are not done: (kind, name) each."""
+    """Run cases one by one on all targets of ``op`` that are not done: (kind, name) each.
+
+    ``progress`` is told how many cases of how many were run.
+    """
     contract = contract_of(op)
     server = Server(preload="lingspec.conformance.registry")
     rows: dict[str, Row] = {}
@@ -63,12 +66,13 @@ def run_self_test(
                 work.setdefault((part.dtype, part.profile.name, info.cost), []).append(
                     (target, part)
                 )
-        for group, case in _rounds(work, op, profile, seed):
+        rounds = list(_rounds(work, op, profile, seed))
+        for n, (group, case) in enumerate(rounds):
+            progress(n, len(rounds))
             memo: Memo = {}
             for target, part in work[group]:
                 if not rows[target].done:
                     _judge(rows[target], hosts[target], part, case, memo)
-                    progress(rows[target])
     finally:
         for host in hosts.values():
             host.close()

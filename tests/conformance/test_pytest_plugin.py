@@ -9,8 +9,6 @@ from importlib.metadata import entry_points
 
 import pytest
 
-import lingspec.conformance.commands
-import lingspec.conformance.pytest_plugin  # noqa: F401
 from lingspec.conformance import engine
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.findings import Verdict
