@@ -17,7 +17,7 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-ATTENTION = importlib.import_module("lingspec.kernels.lightning_attention")
+SCAN = importlib.import_module("lingspec.kernels._scan")
 DECODE = importlib.import_module("lingspec.kernels.lightning_decode")
 POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 SCANS = ("forward", "dq", "dk", "dv")
@@ -65,19 +65,19 @@ def strides(names, K, V):
 def build_scan(scan, K, V, dtype, packed):
     if scan in ("dq", "dk"):
         K, V = V, K
-    kernel = ATTENTION._scan
+    kernel = SCAN.scan
     signature, aligned = strides(kernel.arg_names, K, V)
     for name in ("q_ptr", "k_ptr", "v_ptr", "o_ptr"):
         signature[name] = POINTERS[dtype]
     signature |= {"log_decay_ptr": "*fp32", "initial_ptr": "*fp32", "final_ptr": "*fp32"}
     signature |= {"cu_seqlens_ptr": "*i32" if packed else "*i64"}
     signature |= {"read_scale": "fp32", "write_scale": "fp32", "T": "i32", "H": "i32"}
-    options = ATTENTION.launch_options(K, V, dtype)
+    options = SCAN.launch_options(K, V, dtype)
     warps, stages = options.pop("num_warps"), options.pop("num_stages")
     has_final = scan in ("forward", "dv")
     unit = ("q_K", "k_K", "v_V", "o_V", "final_V", "initial_V" if has_final else "initial_K")
     constants = dict.fromkeys(unit, 1)
-    constants |= {"K": K, "V": V, "dtype": ATTENTION._TRITON_DTYPES[dtype], "PACKED": packed}
+    constants |= {"K": K, "V": V, "dtype": SCAN._TRITON_DTYPES[dtype], "PACKED": packed}
     constants |= {"REVERSED": scan in ("dk", "dv"), "HAS_INITIAL": True, "HAS_FINAL": has_final}
     constants |= options
     aligned = [n for n in aligned if n not in unit]
