@@ -1,17 +1,23 @@
 """Every honest variant on thousands of cases; none may be rejected. Resumable.
 
-The authority of a case is computed once for all variants. Progress is kept in a file beside the
-results, so that a run that was stopped goes on where it was.
+The authority of a case is computed once for all variants. Each worker takes every n-th case and
+keeps its progress in a file, so that a run that was stopped goes on where it was, with the same
+number of workers.
 
-    python benchmarks/deep.py [--cases 5000] [--seed 1] [--out lingspec-out/deep] [--op OP]
+    python benchmarks/deep.py [--cases 5000] [--seed 1] [-n 1] [--out lingspec-out/deep] [--op OP]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+import torch
 
 from lingspec.conformance import registry
 from lingspec.conformance.contracts import OPS, contract
@@ -21,25 +27,51 @@ from lingspec.conformance.run import laws_for, parts
 from lingspec.conformance.runner.host import Host, Server
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=5000, help="for each op")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-n", "--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("lingspec-out/deep"))
     parser.add_argument("--op", action="append", choices=OPS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    rejected = 0
     for op in options.op or OPS:
-        run(op, options.cases, options.seed, options.out / f"{op}-{options.seed}.json")
+        shares = [(w, options.workers) for w in range(options.workers)]
+        states = [options.out / f"{op}-{options.seed}-{w + 1}of{n}.json" for w, n in shares]
+        with ProcessPoolExecutor(options.workers, context) as pool:
+            started = [
+                pool.submit(run, op, options.cases, options.seed, share, state)
+                for share, state in zip(shares, states, strict=True)
+            ]
+            done = [s.result() for s in started]
+        rejected += told(op, done)
+    return 1 if rejected else 0
 
 
-def run(op: str, cases: int, seed: int, state: Path) -> None:
-    """The cases of one op that are left, over all honest variants."""
-    done = (
-        json.loads(state.read_text())
-        if state.is_file()
-        else {"next": 0, "worst": {}, "rejected": []}
-    )
+def told(op: str, done: list[dict]) -> int:
+    """Print what became of an op; how many results were rejected."""
+    worst: dict[str, float] = {}
+    for part in done:
+        for name, error in part["worst"].items():
+            worst[name] = max(worst.get(name, 0.0), error)
+    bad, cases = sum(len(p["rejected"]) for p in done), sum(p["done"] for p in done)
+    highest = ", ".join(f"{n} {x:.2f}" for n, x in sorted(worst.items(), key=lambda i: -i[1])[:5])
+    print(f"{op}: {cases} cases, {len(worst)} variants, {bad} rejected")
+    print(f"  worst errors, in their limits: {highest}", flush=True)
+    return bad
+
+
+def run(op: str, cases: int, seed: int, share: tuple[int, int], state: Path) -> dict:
+    """The cases of one worker that are left, over all honest variants of ``op``."""
+    torch.set_num_threads(1)
+    worker, workers = share
+    mine = range(worker, cases, workers)
+    done = {"done": 0, "worst": {}, "rejected": []}
+    if state.is_file():
+        done = json.loads(state.read_text())
     server = Server(preload="lingspec.conformance.registry")
     hosts = {
         name: Host(server, f"honest:{name}", op)
@@ -51,29 +83,24 @@ def run(op: str, cases: int, seed: int, state: Path) -> None:
         for part in parts(host.candidates[0], contract(op)):
             work.setdefault((part.dtype, part.candidate.cost), []).append((name, host, part))
     groups, laws = list(work), laws_for(contract(op))
-    began, first = time.monotonic(), done["next"]
+    began, first = time.monotonic(), done["done"]
     try:
-        for n in range(first, cases):
-            one(
-                op, laws[n % len(laws)], groups[(n // len(laws)) % len(groups)], n, seed, work, done
-            )
-            done["next"] = n + 1
-            if n % 20 == 19 or n + 1 == cases:
+        for n in mine[first:]:
+            law, group = laws[n % len(laws)], groups[(n // len(laws)) % len(groups)]
+            one(op, law, group, n, seed, work, done)
+            done["done"] += 1
+            if done["done"] % 20 == 0:
                 save(state, done)
-                rate = (n + 1 - first) / (time.monotonic() - began)
-                print(
-                    f"{op} {n + 1}/{cases}, {rate:.2f} cases/s, {len(done['rejected'])} rejected",
-                    flush=True,
-                )
+                rate = (done["done"] - first) / (time.monotonic() - began)
+                bad = len(done["rejected"])
+                far = f"{done['done']}/{len(mine)}, {rate:.2f} cases/s, {bad} rejected"
+                print(f"{op} {worker + 1}of{workers} {far}", flush=True)
     finally:
         save(state, done)
         for host in hosts.values():
             host.close()
         server.close()
-    worst = sorted(done["worst"].items(), key=lambda item: -item[1])[:5]
-    bad = len(done["rejected"])
-    print(f"{op}: {done['next']} cases, {len(hosts)} variants, {bad} rejected")
-    print(f"  worst errors, in their limits: {worst}")
+    return done
 
 
 def one(op, law, group, n, seed, work, done) -> None:
@@ -98,4 +125,4 @@ def save(state: Path, done: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
