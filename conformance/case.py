@@ -20,7 +20,7 @@ DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16,
 }  # fmt: skip
 _AXIS = re.compile(r"([A-Z])(\d+)")
-_LENGTHS = re.compile(r"n(\d+(?:-\d+)*)")
+_LENGTHS = re.compile(r"n((?:\d+(?:-\d+)*)?)")
 _CUT = re.compile(r"cut(\d+)")
 
 
@@ -110,7 +110,7 @@ class Case:
                 _once(text, match[1], made["axes"])
                 made["axes"][match[1]] = int(match[2])
             elif match := _LENGTHS.fullmatch(word):
-                made["lengths"] = tuple(map(int, match[1].split("-")))
+                made["lengths"] = tuple(map(int, match[1].split("-"))) if match[1] else ()
             elif match := _CUT.fullmatch(word):
                 made["cut"] = int(match[1])
             else:
@@ -143,7 +143,7 @@ class Call:
     coherent: bool = False  # equal inputs repeat, so roundings do too: no statistics
     cotangents: dict[str, Tensor] = field(default_factory=dict)  # "d" and the name of a result
     wrt: tuple[str, ...] = ()  # what gradients are asked with respect to
-    far: tuple[str, ...] = ()  # tensors whose last elements lie beyond 2^31 others
+    far: dict[str, int] = field(default_factory=dict)  # by tensor, the axis that spans 2^31
 
     def digest(self) -> str:
         """A name for the values: equal for calls that must give equal results."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lingspec.conformance.accuracy.power import REJECTIONS
+from lingspec.conformance.accuracy.power import REJECTIONS, unproven
 from lingspec.conformance.case import Case
 from lingspec.conformance.certificate import digests
 from lingspec.conformance.contracts import contract
@@ -104,14 +104,20 @@ class PartReport:
         statuses = Counter(v.status for v in self.verdicts)
         if any(statuses[s] for s in ("FAIL", "CRASH", "TIMEOUT", "REJECTED")):
             return "FAIL"
-        if statuses["VOID"] or not statuses["PASS"] or self.unproven(profile):
+        idle = [law for law, seen in self.laws().items() if seen["VOID"] and not seen["PASS"]]
+        if idle or not statuses["PASS"] or self.unproven(profile):
             return "VOID"
         return "PASS"
 
     def unproven(self, profile: str) -> list[str]:
         """Degenerates that too few cases rejected."""
+        return unproven(self.power(), 1 if profile == "smoke" else REJECTIONS)
+
+    def untold(self, profile: str) -> list[str]:
+        """Less precise results that this run did not tell from right ones."""
         least = 1 if profile == "smoke" else REJECTIONS
-        return [name for name, kills in self.power().items() if kills < least]
+        weak = [n for n, kills in self.power().items() if kills < least]
+        return [n for n in weak if n not in self.unproven(profile)]
 
 
 @dataclass

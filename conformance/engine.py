@@ -91,7 +91,7 @@ def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
         lambda n: index_of(contract, n, "H"),
         lambda n: index_of(contract, n, "T"),
     )
-    wrong |= less_precise(contract, session.call, session.profile)
+    wrong |= less_precise(contract, session.call, session.profile, authority)
     killed = tuple(
         name for name, results in wrong.items()
         if rejected(results, authority, dtypes, session.variants)

@@ -132,7 +132,7 @@ def _compared(
 
     wrong: dict[str, dict[str, Tensor]] = degenerates(authority, dtypes, axis("H"), axis("T"))
     call = of.make(case)
-    wrong |= less_precise(of, call, profile(used))
+    wrong |= less_precise(of, call, profile(used), authority)
     for n, results in enumerate(of.variants(call, profile(used))):
         wrong[f"honest variant {n + 1}"] = results
 

@@ -18,8 +18,8 @@ PROFILES = ("smoke", "ci", "full")
 # Cases per law and dtype. `authority` also carries the proof of power.
 COUNTS = {
     "smoke": {"authority": 8, "default": 2},
-    "ci": {"authority": 40, "default": 12},
-    "full": {"authority": 400, "default": 120},
+    "ci": {"authority": 40, "gradients": 24, "default": 12},
+    "full": {"authority": 400, "gradients": 240, "default": 120},
 }
 
 
@@ -77,10 +77,14 @@ def _lower(index: int) -> list[int]:
 
 
 class _Picks:
-    """Chooses at random, or as it was told, and remembers what it chose."""
+    """Chooses what it was told, then what ``share`` says, and remembers what it chose.
 
-    def __init__(self, rng: random.Random | None, told: Sequence[int] = ()) -> None:
-        self.rng, self.told = rng, told
+    ``share`` gives, for the n-th choice, a number from 0 to 1; without it, the first option is
+    chosen.
+    """
+
+    def __init__(self, share: Callable[[int], float] | None, told: Sequence[int] = ()) -> None:
+        self.share, self.told = share, told
         self.chosen: list[int] = []
 
     def __call__(self, options: Sequence[T], /) -> T:
@@ -88,12 +92,26 @@ class _Picks:
         if place < len(self.told):
             index = min(self.told[place], len(options) - 1)
         else:
-            index = self.rng.randrange(len(options)) if self.rng else 0
+            index = int(self.share(place) * len(options)) if self.share else 0
         self.chosen.append(index)
         return options[index]
 
 
+STRATA = 12  # cases in a row of which every choice takes each twelfth of its options once
+
+
 def _picks(law: str, dtype: str, seed: int, index: int) -> _Picks:
+    """A Latin hypercube sample: few cases see all of every choice, in random combinations."""
     if index == 0:
         return _Picks(None)
-    return _Picks(random.Random(zlib.crc32(f"{seed}/{law}/{dtype}/{index}".encode())))
+    block, at = divmod(index - 1, STRATA)
+
+    def share(place: int) -> float:
+        strata = _random(seed, law, dtype, "block", block, place).sample(range(STRATA), STRATA)
+        return (strata[at] + _random(seed, law, dtype, index, place).random()) / STRATA
+
+    return _Picks(share)
+
+
+def _random(*key: object) -> random.Random:
+    return random.Random(zlib.crc32("/".join(map(str, key)).encode()))

@@ -142,6 +142,9 @@ class Session:
                 outcome.error, law=self.case.law or "authority", status=status, trace=outcome.trace
             )
             raise Stop
+        if outcome.overwritten:
+            text = f"the call changed {outcome.overwritten} of the call before it"
+            self.fail(text, law="untouched")
         if outcome.changed:
             self.fail(f"the call wrote to {outcome.changed}", law="untouched")
         for name, device in zip(self.contract.results, outcome.device, strict=False):

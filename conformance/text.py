@@ -31,6 +31,7 @@ def lines(
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
+        yield from _untold(part, report.options.profile)
         for name in (
             part.unproven(report.options.profile)
             if part.status(report.options.profile) == "VOID"
@@ -38,6 +39,12 @@ def lines(
         ):
             kills = part.power().get(name, 0)
             yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
+
+
+def _untold(part: PartReport, profile: str) -> Iterator[str]:
+    for name in part.untold(profile):
+        kills = part.power()[name]
+        yield f"  not told apart  {name!r} was rejected by {kills} cases; a coarser one by enough"
 
 
 def again(target: str, *, precision: str | None = None, backward: bool = False) -> str:

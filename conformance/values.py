@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "decays", "far_ones",
-    "laid_out", "rng", "tokens",
+    "laid_out", "layout_of", "rng", "state_layout", "tokens",
 ]  # fmt: skip
 
 FAMILIES = (
@@ -32,7 +32,10 @@ COHERENT = frozenset(
     {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide"}
 )
 DECAYS = ("slopes", "none", "slow", "mild", "strong", "reset", "mixture", "exactly")
-LAYOUTS = ("dense", "fused", "headfirst", "padded", "stepped", "far")
+LAYOUTS = (
+    "dense", "fused", "headfirst", "padded", "stepped", "transposed", "tokenfirst", "expanded",
+    "far",
+)  # fmt: skip
 
 
 def rng(seed: int, salt: str = "") -> torch.Generator:
@@ -131,9 +134,18 @@ def _model_slopes(heads: int, g: torch.Generator) -> Tensor:
 
 
 def laid_out(x: Tensor, layout: str) -> Tensor:
-    """The same values in memory of another shape; (..., H, D), at least three axes."""
+    """The same values in memory of another shape; (..., H, D), at least three axes.
+
+    But ``expanded`` gives all heads the memory, and so the values, of the first.
+    """
     if layout in ("dense", "far") or x.numel() == 0:
         return x.contiguous()
+    if layout == "transposed":  # what is a row lies a column apart
+        return x.mT.contiguous().mT
+    if layout == "tokenfirst":  # (T, B, H, D) in memory
+        return x.transpose(0, 1).contiguous().transpose(0, 1)
+    if layout == "expanded":
+        return x[..., :1, :].contiguous().expand_as(x)
     if layout == "headfirst":  # (B, H, T, D) in memory
         return x.transpose(-2, -3).contiguous().transpose(-2, -3)
     sizes = list(x.shape)
@@ -146,16 +158,37 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     return made
 
 
-def far_ones(case: Case, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Which tensors a case with layout ``far`` puts beyond 2^31 elements."""
+def layout_of(case: Case, turn: int) -> str:
+    """The layout of the ``turn``-th tensor: each has its own in a case about strides."""
+    alone = case.law == "strides" and case.seed % 4 < 3  # else all have the same
+    return case.traits["layout"] if not alone or turn == case.seed % 4 else "dense"
+
+
+def state_layout(layout: str) -> str:
+    """The layout of a state where that of tokens has this name: its rows are never shared."""
+    return "dense" if layout == "expanded" else layout
+
+
+def far_ones(case: Case, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Which tensors a case with layout ``far`` stretches over 2^31 elements, each along an axis."""
     if case.traits["layout"] != "far":
-        return ()
-    return tuple(n for n, x in tensors.items() if x.is_floating_point() and x.dim() > 1)
+        return {}
+    made = {}
+    for n, (name, x) in enumerate(tensors.items()):
+        axes = [d for d in range(x.dim() - 1) if x.shape[d] > 1]
+        # of three members, no stride need be beyond 2^31 for an offset to be
+        axes = [d for d in axes if x.shape[d] > 2] or axes
+        if x.is_floating_point() and axes:
+            made[name] = axes[(case.seed + n) % len(axes)]
+    return made
 
 
-def unit_scale(K: int, g: torch.Generator) -> float:
-    """K**-0.5 as in the model, or a number that nobody would have hard-coded."""
-    choices = (max(K, 1) ** -0.5, 0.37, 1.0)
+def unit_scale(K: int, g: torch.Generator, *, tame: bool = False) -> float:
+    """K**-0.5 as in the model, or a number that nobody would have hard-coded.
+
+    One is too small for float16; ``tame`` leaves it out.
+    """
+    choices = (max(K, 1) ** -0.5, 0.37, 1.0, 3.1e-7)[: 3 if tame else 4]
     return choices[int(torch.randint(0, len(choices), (1,), generator=g))]
 
 

@@ -10,48 +10,73 @@ from torch import Tensor
 
 from lingspec.conformance.accuracy.formats import BF16, Format
 from lingspec.conformance.accuracy.limits import Limits
-from lingspec.conformance.accuracy.profiles import Profile, profile
-from lingspec.conformance.accuracy.verdict import judge
+from lingspec.conformance.accuracy.profiles import OPERANDS, Profile, profile
+from lingspec.conformance.accuracy.verdict import excess, judge
 
 if TYPE_CHECKING:
     from lingspec.conformance.case import Call
     from lingspec.conformance.contract import Contract
 
-__all__ = ["REJECTIONS", "degenerates", "less_precise", "rejected"]
+__all__ = ["REJECTIONS", "degenerates", "less_precise", "rejected", "unproven"]
 
 REJECTIONS = 3  # cases of a run that must reject each degenerate
 Results = dict[str, Tensor]
 
-# What is one step less precise than each profile: its results must not pass.
 _FP8 = Format("fp8", 2.0**-4, 2.0**-10, 448.0)
-_NEXT = {"fp64": "fp32", "fp32": "tf32", "tf32": "bf16-tc", "fp16-tc": "bf16-tc"}
+_BELOW = {"tf32": BF16, "fp16": BF16, "bf16": _FP8}
+STEPS = 2  # what is one step below may be finer than the results are stored
 
 
 def lower(of: Profile) -> Profile | None:
-    """The next-lower precision: e4m3 operands below 16-bit ones; None below eager profiles."""
-    base, *modifiers = of.name.split("+")
-    # Where a modifier rounds an operand to bf16, tf32 would be no less precise.
-    narrow = {p: _FP8 for p, form in of.points.items() if p != "state" and form is BF16}
-    if narrow and (base == "bf16-tc" or (modifiers and not base.endswith("eager"))):
-        return Profile("fp8-tc", of.arithmetic, narrow)
-    return profile(_NEXT[base]) if base in _NEXT else None
+    """One step less precise: the coarsest points one format down. None below eager profiles."""
+    base = of.name.split("+")[0]
+    if base.endswith("eager"):
+        return None
+    if not of.points:
+        return profile({"fp64": "fp32", "fp32": "tf32"}[base])
+    coarsest = max(form.u for form in of.points.values())
+    points = {p: _BELOW.get(form.name) for p, form in of.points.items() if form.u == coarsest}
+    less = {p: form for p, form in points.items() if form is not None}
+    if not less:
+        return None
+    name = next(iter(less.values())).name
+    where = "-tc" if set(OPERANDS) <= less.keys() else f" {', '.join(less)}"
+    return Profile(name + where, of.arithmetic, {**of.points, **less})
 
 
-def less_precise(contract: Contract, call: Call, of: Profile) -> dict[str, Results]:
-    """The results of ``call`` in the next-lower precision with every rounding taken, by name."""
+def less_precise(
+    contract: Contract, call: Call, of: Profile, authority: Mapping[str, Limits]
+) -> dict[str, Results]:
+    """The results of ``call`` with the roundings of less precise profiles, by name."""
+    made: dict[str, Results] = {}
     less = lower(of)
-    if less is None:
-        return {}
-    dtypes = {n: x.dtype for n, x in call.tensors.items()}
-    if not less.points:  # nothing but arithmetic rounds: let it
-        narrow = {
-            n: x.to(torch.float32) for n, x in call.tensors.items() if dtypes[n] == torch.float64
-        }
-        call = call.with_tensors(**narrow)
-    results = contract.variants(call, less)[1]
-    if not less.points:
-        results = {n: x.double() for n, x in results.items()}
-    return {f"precision {less.name}": results}
+    while less is not None and len(made) < STEPS:
+        now = call
+        if not less.points:  # nothing but arithmetic rounds: let it
+            double = {n: x for n, x in call.tensors.items() if x.dtype == torch.float64}
+            now = call.with_tensors(**{n: x.float() for n, x in double.items()})
+        runs = contract.variants(now, less)
+        if not less.points:
+            runs = [{n: x.double() for n, x in r.items()} for r in runs]
+        made[f"precision {less.name}"] = max(runs, key=lambda r: _distance(r, authority))
+        less = lower(less)
+    return made
+
+
+def _distance(results: Results, authority: Mapping[str, Limits]) -> float:
+    """The mean error of results, in their limits: which formulation shows its roundings most."""
+    shares = (
+        excess(results[n].double() - want.value, want) for n, want in authority.items()
+        if n in results and want.value.numel()
+    )  # fmt: skip
+    return sum(float(x.nan_to_num(posinf=1e3).clamp(max=1e3).mean()) for x in shares)
+
+
+def unproven(power: Mapping[str, int], least: int) -> list[str]:
+    """Degenerates that too few cases rejected; of the less precise ones, one must be enough."""
+    steps = {name: n for name, n in power.items() if name.startswith("precision ")}
+    weak = [name for name, n in power.items() if n < least and name not in steps]
+    return weak if any(n >= least for n in steps.values()) else [*weak, *steps]
 
 
 def degenerates(

@@ -184,6 +184,7 @@ class Running:
         if constant:
             drift = form.u * self.drifted()
         bound = form.u * self.at_most() + form.tiny
+        bound = torch.where(self.likely() > form.largest, torch.inf, bound)  # it may overflow
         errors = Errors(bound, (form.u * self.likely() + form.tiny).square(), drift)
         made = Running(self.value, self.profile, self.magnitude, self.size, dict(self.errors))
         made._add(point, errors)

@@ -29,8 +29,8 @@ __all__ = ["LIGHTNING_ATTENTION"]
 DIFFERENTIABLE = ("q", "k", "v", "initial_state")
 # Of gradients: the result that alone is used, the input that alone is trained.
 ONLY = ("only-o", "only-final_state")
-WRT = ("wrt-q", "wrt-k", "wrt-v")
-CLOSED_UP_TO = 2048  # tokens for which the O(T^2) form is affordable; beyond, chunks of it
+WRT = ("wrt-q", "wrt-k", "wrt-v", "wrt-initial_state")
+CLOSED_UP_TO = 1100  # tokens for which the O(T^2) form is affordable; beyond, chunks of it
 
 
 def make(case: Case) -> Call:
@@ -49,17 +49,17 @@ def make(case: Case) -> Call:
     tensors: dict[str, Tensor] = {}
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
         x = values.tokens(family, (B, T, H, D), g, salt=salt, tame=tame)
-        tensors[name] = values.laid_out(x.to(dtype), layout)
+        tensors[name] = values.laid_out(x.to(dtype), values.layout_of(case, salt))
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     N = len(lengths) if lengths is not None else B
     if "state" in case.flags:
         kind = family if exact else "normal"
         S = values.tokens(kind, (N, H, K, V), g, salt=3)
-        tensors["initial_state"] = values.laid_out(S.to(wide), layout)
+        tensors["initial_state"] = values.laid_out(S.to(wide), values.state_layout(layout))
     if lengths is not None:
         ends = torch.tensor([sum(lengths[:n]) for n in range(N + 1)])
         tensors["cu_seqlens"] = ends.to(torch.int32 if case.seed % 2 else torch.int64)
-    scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
+    scale = values.power_of_two(g) if exact else values.unit_scale(K, g, tame=tame)
     return Call(
         case.op, tensors, {"scale": scale}, coherent=family in values.COHERENT,
         far=values.far_ones(case, tensors),
@@ -82,7 +82,11 @@ def _cotangents(case: Case, sizes: tuple[int, ...], wide: torch.dtype) -> dict[s
     dS = torch.randn(N, H, K, V, generator=g, dtype=torch.float64)
     do = do.to(case.torch_dtype).expand(B, T, H, V)
     do = do if case.seed % 3 == 0 else values.laid_out(do, "headfirst")
-    made = {"do": do, "dfinal_state": dS.to(wide)}
+    memory = ("dense", "headfirst", "transposed", "dense")[case.seed % 4]
+    dS = values.laid_out(dS.to(wide), memory)
+    if case.seed % 4 == 3 and dS.numel():  # what final_state.sum(-1) sends back
+        dS = dS[..., :1].expand(N, H, K, V)
+    made = {"do": do, "dfinal_state": dS}
     alone = case.flags & set(ONLY)
     return {n: x for n, x in made.items() if not alone or f"only-{n[1:]}" in alone}
 
@@ -198,19 +202,48 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
     family = pick(integers if exact else values.FAMILIES[:-2])
     decay = "exactly" if exact else pick(values.DECAYS[:-1])
-    flags = frozenset({"state"} if pick((False, True)) else ())
-    if lengths is None and pick(range(6)) == 5:  # long memory
+    often = (False, True, True, True) if law == "gradients" else (False, True)
+    flags = frozenset({"state"} if pick(often) else ())
+    if pick(range(8)) == 7:  # more of something than most cases have
+        lengths, axes = _many(pick, law, small)
+        decay = "exactly" if exact else pick(("slopes", "slow", "mild", "none"))
+    elif lengths is None and pick(range(6)) == 5:  # long memory
         most = 24 if small else 40
         axes |= {"B": 1, "T": pick(LONGER), "H": min(axes["H"], 2)}
         axes |= {"K": min(axes["K"], most), "V": min(axes["V"], most)}
         decay = "exactly" if exact else pick(("slopes", "slow", "mild", "none"))
+    if layout == "far" and lengths is None and axes["B"] and axes["T"] <= 130:
+        axes["B"] = max(axes["B"], 3)
     cut = pick(range(131)) if law in ("causality", "handover") else 0
     traits = {"decay": decay, "values": family, "layout": layout}
     if law == "gradients":
-        flags |= {pick(("", "", "", *ONLY)), pick(("", "", *WRT))} - {""}
+        alone = (*WRT, WRT[3]) if "state" in flags else WRT[:3]
+        flags |= {pick(("",) * 6 + ONLY), pick(("",) * 5 + alone)} - {""}
     axes = _affordable(axes, law, lengths)
     seed = pick(range(0x10000))
     return Case("lightning_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
+
+
+def _many(pick: Pick, law: str, small: bool) -> tuple[tuple[int, ...] | None, dict[str, int]]:
+    """Heads, sequences, tokens or batch rows in numbers that no small case has."""
+    sizes = {"K": pick(DIMS[:3]), "V": pick(DIMS[:3])}
+    kinds = {
+        "packed": ("sequences",), "permutation": ("heads", "rows"), "sharding": ("heads",),
+    }  # fmt: skip
+    kind = pick(kinds.get(law, ("tokens", "heads", "sequences", "rows")))
+    if kind == "sequences":
+        count = pick((9, 17) if small else (9, 17, 33))
+        return tuple(pick(range(1, 4)) * (n % 3 != 1) for n in range(count)), sizes | {"H": 1}
+    if kind == "tokens":
+        T = pick((321, 513) if small else (513, 777, 1025))
+        return None, sizes | {"B": 1, "T": T, "H": 1}
+    if kind == "heads":
+        return None, sizes | {
+            "B": 1,
+            "T": pick((2, 5)),
+            "H": pick((17, 40) if small else (17, 40, 64)),
+        }
+    return None, sizes | {"B": pick((9, 17)), "T": pick((2, 5)), "H": 1 + (law == "permutation")}
 
 
 def _affordable(axes: dict[str, int], law: str, lengths: tuple[int, ...] | None) -> dict[str, int]:
@@ -228,7 +261,7 @@ def _tokens(
     """Lengths of packed sequences, or B and T."""
     optional = law not in ("packed", "permutation") and layout != "far"
     if law == "packed" or (optional and pick((False, False, True))):
-        count = pick(range(1, 4 if small else 6))
+        count = pick((*range(1, 4 if small else 6), *((0,) if law == "authority" else ())))
         kinds = ((0, 1, 0), range(13), EDGES[:12])
         lengths = tuple(pick(pick(kinds)) for _ in range(count))
         if law == "causality" and sum(lengths) < 2:  # one token has no later one
@@ -253,7 +286,7 @@ def _dims(pick: Pick, law: str, small: bool) -> dict[str, int]:
     K = pick(dims[3:7] if law == "exact" else dims)
     V = K if pick((False, False, False, True)) else pick(dims)
     if pick(range(10)) == 9:
-        K = V = pick((64, 128))
+        K, V = pick(((64, 64), (128, 128), (128, 96), (96, 128)))
         H = min(H, 2)
     return {"H": H, "K": K, "V": V}
 
@@ -275,7 +308,7 @@ LIGHTNING_ATTENTION = Contract(
     outputs=(TensorSpec("o", "BTHV", "input"), TensorSpec("final_state", "NHKV", "state")),
     positional=("q", "k", "v", "log_decay"),
     mutable=frozenset(),
-    axes={"B": (0, 3), "T": (0, 300), "H": (1, 6), "K": (8, 128), "V": (8, 128)},
+    axes={"B": (0, 17), "T": (0, 1025), "H": (1, 64), "K": (8, 128), "V": (8, 128)},
     traits={"decay": values.DECAYS, "values": values.FAMILIES, "layout": values.LAYOUTS},
     flags=("state", *ONLY, *WRT),
     algebra=Algebra(
@@ -293,7 +326,9 @@ LIGHTNING_ATTENTION = Contract(
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "inputs that are not finite",
-        "log_decay > 0 or -inf",
+        "log_decay > 0 or -inf, scale <= 0",
+        "K or V that is not a multiple of 8",
+        "log_decay or cu_seqlens that are not contiguous",
         "bitwise equality between implementations, outside exact mode",
         "gradients with respect to log_decay and scale",
     ),

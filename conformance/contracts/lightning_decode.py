@@ -36,16 +36,20 @@ def make(case: Case) -> Call:
     tensors: dict[str, Tensor] = {}
     for salt, (name, D) in enumerate((("q", K), ("k", K), ("v", V))):
         x = values.tokens(family, (B, H, D), g, salt=salt, tame=tame)
-        tensors[name] = values.laid_out(x.to(dtype), case.traits["layout"])
+        tensors[name] = values.laid_out(x.to(dtype), values.layout_of(case, salt))
     tensors["log_decay"] = values.decays(case.traits["decay"], H, g, dtype).to(wide)
     kind = family if exact else "normal"
     pool = values.tokens(kind, (P, H, K, V), g, salt=3).to(wide)
-    tensors["state_pool"] = values.laid_out(pool, case.traits["layout"])
+    tensors["state_pool"] = values.laid_out(pool, values.state_layout(case.traits["layout"]))
     slots = torch.randperm(P, generator=g)[:B]
     if "padding" in case.flags and B:
         slots[torch.randperm(B, generator=g)[: (B + 2) // 3]] = -1
+    live = (slots >= 0).nonzero().flatten()
+    if case.traits["layout"] == "far" and live.numel():  # the row that lies furthest
+        slots[slots == P - 1] = slots[live[-1]].clone()
+        slots[live[-1]] = P - 1
     tensors["slots"] = slots.to(torch.int32 if case.seed % 2 else torch.int64)
-    scale = values.power_of_two(g) if exact else values.unit_scale(K, g)
+    scale = values.power_of_two(g) if exact else values.unit_scale(K, g, tame=tame)
     coherent = family in values.COHERENT
     return Call(case.op, tensors, {"scale": scale}, coherent, far=values.far_ones(case, tensors))
 
@@ -157,6 +161,9 @@ LIGHTNING_DECODE = Contract(
     silent_on=(
         "inputs that are not finite",
         "slots that repeat or are out of range",
+        "log_decay > 0 or -inf, scale <= 0",
+        "K or V that is not a multiple of 8",
+        "log_decay or slots that are not contiguous",
         "the value of a padding row of o, if it is finite",
     ),
     make=make,

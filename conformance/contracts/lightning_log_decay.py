@@ -19,7 +19,9 @@ def make(case: Case) -> Call:
     a = case.axes
     if not a["L"] < a["N"] or a["N"] < 2 or a["O"] > 1:
         raise CaseError(f"case {str(case)!r} must have N of 2 or more, L below N, and O of 0 or 1")
-    params = {"heads": a["H"], "layer": a["L"], "layers": a["N"], "origin": a["O"]}
+    params = {"heads": a["H"], "layer": a["L"], "layers": a["N"]}
+    if a["O"] != 1 or a["L"] % 2:  # the default is part of the signature
+        params["origin"] = a["O"]
     return Call(case.op, {}, params)
 
 

@@ -1,6 +1,7 @@
 """Members of a batch, and heads, do not see each other: permuted in, permuted out."""
 
 import torch
+from torch import Tensor
 
 from lingspec.conformance.case import Call
 from lingspec.conformance.contract import Contract
@@ -19,7 +20,8 @@ def declared(contract: Contract) -> bool:
 def check(session: Session) -> None:
     """Permute each independent axis, then replace everything but one member of it."""
     contract, case = session.contract, session.case
-    session.expect("authority", session.run(), session.authority)
+    base = session.run()
+    session.expect("authority", base, session.authority)
     permuted = False
     for letter in contract.algebra.independent:
         size = _size(session, letter)
@@ -29,24 +31,23 @@ def check(session: Session) -> None:
         order = torch.randperm(size, generator=rng(case.seed, letter)).tolist()
         if order == sorted(order):
             order = order[1:] + order[:1]
-        _compare(
-            session,
-            letter,
-            select(contract, session.call, letter, order),
-            order,
-            f"{letter} permuted to {order}",
-        )
+        turned = select(contract, session.call, letter, order)
+        _compare(session, base, letter, turned, order, f"{letter} permuted to {order}")
         kept = case.seed % size
         other = contract.make(case.with_(seed=case.seed ^ 0x3C3C))
         mixed = other_values(session.call, other, contract, letter, kept.__eq__)
-        _compare(session, letter, mixed, None, f"{letter} {kept} beside other neighbours", kept)
+        text = f"{letter} {kept} beside other neighbours"
+        _compare(session, base, letter, mixed, None, text, kept)
+        if letter == "B" and session.candidate.batch_invariant:
+            _alone(session, base, kept)
     if not permuted:
         raise NothingToCheck("one head of one batch row has no neighbours")
 
 
 def _compare(
-    session: Session, letter: str, call: Call, order: list[int] | None, text: str, kept: int = 0
-) -> None:
+    session: Session, base: dict[str, Tensor], letter: str, call: Call, order: list[int] | None,
+    text: str, kept: int = 0,
+) -> None:  # fmt: skip
     got, want = session.run(call), {}
     for name, limits in session.authority.items():
         axis = index_of(session.contract, name, letter)
@@ -58,7 +59,23 @@ def _compare(
         want[name] = limits[(slice(None),) * axis + (index,)]
         if order is None:
             got[name] = got[name].index_select(axis, index)
+        if letter == "B" and session.candidate.batch_invariant:
+            same = base[name].index_select(axis, index)
+            said = f"{text}: batch_invariant=True, but {name} has other bits"
+            session.same_bits("permutation", got[name], same, said, name)
     session.expect("permutation", got, want, text)
+
+
+def _alone(session: Session, base: dict[str, Tensor], kept: int) -> None:
+    """A row alone is bitwise the row in a batch, where the candidate says so."""
+    contract = session.contract
+    got = session.run(select(contract, session.call, "B", [kept]))
+    for name in session.authority:
+        axis = index_of(contract, name, "B")
+        if axis is not None:
+            same = base[name].narrow(axis, kept, 1)
+            said = f"batch row {kept} alone: batch_invariant=True, but {name} has other bits"
+            session.same_bits("permutation", got[name], same, said, name)
 
 
 def _size(session: Session, letter: str) -> int:

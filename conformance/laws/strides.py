@@ -18,5 +18,5 @@ def check(session: Session) -> None:
     layout = session.case.traits["layout"]
     session.expect("strides", session.run(), session.authority, f"{layout} in memory")
     dense = {name: x.contiguous() for name, x in session.call.tensors.items()}
-    near = replace(session.call, tensors=dense, far=())
+    near = replace(session.call, tensors=dense, far={})
     session.expect("authority", session.run(near), session.authority)

@@ -50,15 +50,16 @@ class Arena:
         self.used = 0
         self.sparse = False  # one input spans gigabytes, of which only its elements are touched
 
-    def place(self, tensors: Mapping[str, Tensor], far: tuple[str, ...] = ()) -> bool:
+    def place(self, tensors: Mapping[str, Tensor], far: Mapping[str, int] | None = None) -> bool:
         """Lay out ``tensors`` with their own strides; True if the memory is a new one.
 
-        Those in ``far`` are spread so that their last element lies beyond 2^31 others.
+        Those in ``far`` are spread along an axis, so that its last member lies beyond 2^31.
         """
+        far = far or {}
         self.slots, at, shrink = {}, GUARD, self.sparse and not far
         self.sparse = bool(far)
         for name, x in tensors.items():
-            strides = _far_strides(x) if name in far else x.stride()
+            strides = _far_strides(x, far[name]) if name in far else x.stride()
             spread = 1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, strides, strict=True))
             elements = 0 if x.numel() == 0 else spread
             at = -(-at // _ALIGN) * _ALIGN
@@ -156,10 +157,9 @@ class Arena:
         return torch.frombuffer(self.map, dtype=torch.uint8)
 
 
-def _far_strides(x: Tensor) -> tuple[int, ...]:
-    """Strides that put the last member of the longest outer axis beyond 2^31 elements."""
+def _far_strides(x: Tensor, axis: int) -> tuple[int, ...]:
+    """Dense strides, but that of ``axis``, whose last member lies beyond 2^31 elements."""
     strides = list(x.contiguous().stride())
-    axis = max(range(max(x.dim() - 1, 1)), key=lambda d: x.shape[d])
     if x.shape[axis] > 1:
         strides[axis] = -(-(2**31 + 64) // (x.shape[axis] - 1))
     return tuple(strides)

@@ -59,6 +59,7 @@ class Outcome:
     shared: list[bool] = field(default_factory=list)
     device: list[str] = field(default_factory=list)
     changed: str | None = None  # an input, or memory around it, that is not what it was
+    overwritten: str | None = None  # a result of the call before, which this one changed
     mutated: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -115,13 +116,13 @@ class Host:
         positional: tuple[str, ...], outputs: tuple[str, ...],
         mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan", far: tuple[str, ...] = (),
+        poison: str = "nan", far: Mapping[str, int] | None = None,
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
         given = {**tensors, **(cotangents or {})}
         if self.sock is None:
             self._start()
-        if self.arena.place(given, far):
+        if self.arena.place(given, far or {}):
             try:
                 self._share()
             except (Closed, TimedOutError):
@@ -145,6 +146,8 @@ class Host:
             )  # fmt: skip
             self.launches += int(reply["launches"])
             self.modules = int(reply["modules"])
+            if reply["overwritten"]:
+                made.overwritten = str(reply["overwritten"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             self._dead(kill=True)
             return Outcome("crash", error="the process sent results that cannot be read")

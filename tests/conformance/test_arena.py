@@ -16,7 +16,7 @@ def arena():
     made.close()
 
 
-def placed(arena, tensors, far=()):
+def placed(arena, tensors, far=None):
     arena.place(tensors, far)
     arena.fill(tensors)
     return arena.snapshot()
@@ -107,7 +107,7 @@ def test_the_same_memory_serves_the_next_call_and_nothing_of_the_last_is_left(ar
 
 def test_the_last_element_of_a_far_tensor_lies_beyond_two_to_the_31(arena):
     tensors = some()
-    before = placed(arena, tensors, far=("q",))
+    before = placed(arena, tensors, far={"q": 1})
     slot = arena.slots["q"]
     last = sum((n - 1) * s for n, s in zip(slot.shape, slot.strides, strict=True))
     assert last > 2**31
@@ -119,7 +119,7 @@ def test_the_last_element_of_a_far_tensor_lies_beyond_two_to_the_31(arena):
 
 
 def test_gigabytes_are_given_back_after_a_far_call(arena):
-    placed(arena, some(), far=("q",))
+    placed(arena, some(), far={"q": 1})
     assert arena.size > 2**33
     assert arena.place(some())
     assert arena.size < 2**28

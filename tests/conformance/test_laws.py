@@ -14,7 +14,7 @@ CASES = {name: SHAPE.format(name, "dense.1") for name in LAWS} | {
     "causality": SHAPE.format("causality", "dense.cut2.1"),
     "handover": SHAPE.format("handover", "dense.cut2.1"),
     "packed": "lightning_attention:packed.f32.H2.K8.V8.n3-0-4.mild.normal.dense.1",
-    "strides": SHAPE.format("strides", "stepped.1"),
+    "strides": SHAPE.format("strides", "stepped.3"),
     "exact": "lightning_attention:exact.f32.B2.T5.H2.K8.V8.state.exactly.integers.dense.1",
 }
 # A case in which the law has nothing to compare, and what is said then.

@@ -11,7 +11,7 @@ from judging import ATTENTION
 from lingspec.conformance import values
 from lingspec.conformance.case import CaseError
 from lingspec.conformance.contracts import OPS, contract
-from lingspec.conformance.plan import COUNTS, draw, plan, shrink
+from lingspec.conformance.plan import COUNTS, _picks, draw, plan, shrink
 from lingspec.conformance.run import laws_for
 
 
@@ -94,6 +94,37 @@ def test_plans_reach_every_family_decay_and_layout(kind, members):
     assert {case.traits[kind] for case in drawn()} == set(members)
 
 
+@pytest.mark.parametrize("cost", ["native", "interpreted"])
+def test_plans_reach_many_heads_sequences_tokens_and_rows(cost):
+    cases = drawn(cost=cost, count=120)
+    assert any(c.axes["H"] >= 17 for c in cases)
+    assert any(len(c.lengths or ()) >= 9 for c in cases)
+    assert any(c.axes.get("T", 0) > 300 for c in cases)
+    assert any(c.axes.get("B", 0) >= 9 for c in cases)
+
+
+@pytest.mark.parametrize("cost", ["native", "interpreted"])
+def test_the_gradients_of_a_run_are_asked_for_in_every_way(cost):
+    cases = plan(ATTENTION, ("gradients",), "bf16", cost, "ci", 3)
+    assert {f for c in cases for f in c.flags} == {
+        "state", "only-o", "only-final_state", "wrt-q", "wrt-k", "wrt-v", "wrt-initial_state",
+    }  # fmt: skip
+    packed = [c for c in cases if c.lengths is not None and "state" in c.flags]
+    assert any(sum(c.lengths) for c in packed)
+
+
+@pytest.mark.parametrize("law", ["authority", "packed", "gradients"])
+def test_twelve_cases_see_every_kind_of_a_choice(law):
+    """A Latin hypercube: each twelfth of the options of a choice once in every block."""
+    for seed in range(20):
+        picks = [_picks(law, "bf16", seed, n) for n in range(1, 25)]
+        firsts = [p(range(12)) for p in picks]
+        seconds = [p(range(24)) // 2 for p in picks]
+        for chosen in (firsts[:12], firsts[12:], seconds[:12], seconds[12:]):
+            assert sorted(chosen) == list(range(12))
+        assert firsts[:12] != seconds[:12]
+
+
 def test_plans_of_decode_reach_padding_and_unlisted_rows():
     cases = drawn("lightning_decode")
     assert {"padding" in c.flags for c in cases} == {True, False}
@@ -103,7 +134,7 @@ def test_plans_of_decode_reach_padding_and_unlisted_rows():
 
 def test_interpreted_candidates_get_smaller_cases():
     for case in drawn(cost="interpreted", count=60):
-        assert case.axes["H"] <= 3
+        assert case.axes["H"] <= 3 or (case.axes["T"] <= 5 and case.axes["B"] == 1)
         if case.axes.get("T", 0) > 130:
             assert max(case.axes[a] for a in "KV") <= 24
             assert case.axes["B"] == 1
