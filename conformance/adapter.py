@@ -14,6 +14,8 @@ __all__ = ["ATTRIBUTE", "COSTS", "Declaration", "declarations", "implements"]
 
 ATTRIBUTE = "__lingspec__"
 COSTS = ("native", "interpreted")
+ARRAYS = ("torch", "numpy", "dlpack")
+EXTRA = frozenset({"laws", "source", "looks_like", "differs"})  # of mutants and honest variants
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -65,6 +67,7 @@ def implements(
         packages:        Import packages whose source files the certificate's digest covers.
         extra:           Kept as it is, for mutants and honest variants.
     """
+    _check(profile, array, cost, packages, extra)
 
     def decorate(function: F) -> F:
         declared = Declaration(
@@ -76,6 +79,26 @@ def implements(
         return function
 
     return decorate
+
+
+def _check(
+    profile: object, array: str, cost: str | None, packages: object, extra: Mapping[str, Any]
+) -> None:
+    """Refuse what nobody can have meant."""
+    names = list(profile.values()) if isinstance(profile, Mapping) else [profile or ""]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"profile is {profile!r}, but must be a name or a mapping from dtype to name"
+        )
+    if array not in ARRAYS:
+        raise ValueError(f"array is {array!r}, but must be one of {', '.join(ARRAYS)}")
+    if cost is not None and cost not in COSTS:
+        raise ValueError(f"cost is {cost!r}, but must be one of {', '.join(COSTS)}")
+    if not isinstance(packages, (tuple, list)) or not all(isinstance(p, str) for p in packages):
+        raise TypeError(f"packages is {packages!r}, but must be a tuple of names")
+    unknown = extra.keys() - EXTRA
+    if unknown:
+        raise TypeError(f"implements() has no argument {', '.join(sorted(unknown))}")
 
 
 def declarations(thing: object) -> tuple[Declaration, ...]:

@@ -58,7 +58,8 @@ def write(
         "finding": json.dumps(finding.__dict__),
         "backward": json.dumps(backward),
     }  # fmt: skip
-    name = hashlib.sha256(f"{case}/{target}/{candidate}/{precision}".encode()).hexdigest()[:12]
+    told = f"{case}/{target}/{candidate}/{precision}/{call.digest()}"
+    name = hashlib.sha256(told.encode()).hexdigest()[:12]
     path = folder / f"{case.op}-{finding.law}-{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     about["replay"] = f"lingspec replay {path}"
@@ -104,10 +105,13 @@ def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call
     cotangents = {
         n.removeprefix(_COTANGENT): x for n, x in tensors.items() if n.startswith(_COTANGENT)
     }
-    return replace(
-        made, tensors=_filled(case, made.tensors, tensors), params=json.loads(about["params"]),
-        cotangents=_filled(case, made.cotangents, cotangents),
-    )  # fmt: skip
+    cotangents = _filled(case, made.cotangents, cotangents)
+    filled = _filled(case, made.tensors, tensors)
+    params = json.loads(about["params"])
+    numbers = isinstance(params, dict) and all(isinstance(x, (int, float)) for x in params.values())
+    if not numbers or params.keys() != made.params.keys():
+        raise BundleError(f"bundle of {case} has params {params}, but must have {made.params}")
+    return replace(made, tensors=filled, params=params, cotangents=cotangents)
 
 
 def _filled(

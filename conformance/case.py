@@ -110,22 +110,29 @@ class Case:
                 _once(text, match[1], made["axes"])
                 made["axes"][match[1]] = int(match[2])
             elif match := _LENGTHS.fullmatch(word):
+                _once(text, "lengths", made)
                 made["lengths"] = tuple(map(int, match[1].split("-"))) if match[1] else ()
             elif match := _CUT.fullmatch(word):
+                _once(text, "cut", made)
                 made["cut"] = int(match[1])
             else:
                 raise CaseError(f"case {text!r} has word {word!r}, which {op} does not know")
         missing = [k for k in vocabulary if k not in made["traits"]]
+        if words:  # else nothing is there at all, and the seed is the least of it
+            made["seed"] = _seed(text, seed)
         if "dtype" not in made or missing:
             raise CaseError(f"case {text!r} lacks {', '.join(missing) or 'a dtype'}")
-        try:
-            made["seed"] = int(seed if seed.isalnum() else "", 16)
-        except ValueError:
-            raise CaseError(
-                f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal"
-            ) from None
         made["flags"] = frozenset(made["flags"])
         return cls(op=op, **made)
+
+
+def _seed(text: str, seed: str) -> int:
+    try:
+        return int(seed if seed.isalnum() else "", 16)
+    except ValueError:
+        raise CaseError(
+            f"case {text!r} ends in {seed!r}, but must end in its seed, hexadecimal"
+        ) from None
 
 
 def _once(text: str, kind: str, made: Mapping[str, Any]) -> None:

@@ -150,7 +150,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         body = json.loads(raw)
         known = body["_type"] == STATEMENT and body["predicateType"] == PREDICATE
         known = known and isinstance(body["predicate"], dict)
-    except (ValueError, KeyError, TypeError) as broken:
+    except (ValueError, KeyError, TypeError, RecursionError) as broken:
         raise CertificateError(f"{path} is not a certificate: {broken}") from broken
     if not known:
         raise CertificateError(f"{path} is not a certificate of lingspec")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,41 @@ __all__ = ["main"]
 EPILOG = "Exit codes: 0 conforms, 1 does not, 2 wrong command, 3 inconclusive, 4 cannot run here."
 
 
+class _Seconds(click.FloatRange):
+    """A finite number of at least 1."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+_SECONDS = _Seconds(1)
+
+
 class _Group(click.Group):
-    """Commands in the order of the manual."""
+    """Commands in the order of the manual; a wrong command is refused in one line."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None,
+        complete_var: str | None = None, standalone_mode: bool = True, **extra: Any,
+    ) -> Any:  # fmt: skip
+        run: Callable[..., Any] = functools.partial(
+            super().main, args, prog_name, complete_var, **extra
+        )
+        if not standalone_mode:
+            return run(standalone_mode=False)
+        try:
+            code = run(standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as bare:
+            bare.show()
+            code = bare.exit_code
+        except click.ClickException as wrong:
+            code = _refuse(" ".join(wrong.format_message().split()), wrong.exit_code)
+        except click.Abort:
+            code = _refuse("stopped", 130)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -107,9 +142,10 @@ def ops(op: str | None, as_json: bool) -> int:
 
 
 def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
-    head, slash, tail = text.partition("/")
-    if slash and head.isdigit() and tail.isdigit() and 1 <= int(head) <= int(tail):
-        return int(head), int(tail)
+    if match := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text):
+        part, parts = int(match[1]), int(match[2])
+        if 1 <= part <= parts:
+            return part, parts
     raise click.BadParameter(f"{text!r} must be i/n with 1 <= i <= n")
 
 
@@ -128,7 +164,7 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 )
 @click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
 @click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
-@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
+@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
 @click.option("--junitxml", type=click.Path(dir_okay=False, path_type=Path))
 @_json_flag
 @_one_line
@@ -148,7 +184,7 @@ def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **g
 @_json_flag
 @_one_line
 def verify(certificate: Path, as_json: bool) -> int:
-    """Check a certificate against the files and contracts that are here now. Needs no GPU."""
+    """Check a certificate against the files that are here."""
     from lingspec.conformance.certificate import verify as check
 
     body = check(certificate)
@@ -171,7 +207,7 @@ def verify(certificate: Path, as_json: bool) -> int:
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]))
-@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
+@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
 @click.option("--backward", is_flag=True)
 @_json_flag
 @_one_line
@@ -187,7 +223,7 @@ def replay(case: str, as_json: bool, **given: Any) -> int:
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]))
-@click.option("--timeout", type=click.FloatRange(1), help="Seconds for one call.")
+@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out")
 )

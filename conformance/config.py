@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,9 @@ MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "device": (lambda x: x in ("cpu", "cuda"), "cpu or cuda"),
     "seed": (lambda x: x >= 0, "an integer >= 0"),
     "workers": (lambda x: x >= 1, "an integer >= 1"),
-    "timeout": (lambda x: x >= 1, "a number of seconds >= 1"),
+    "timeout": (lambda x: 1 <= x < math.inf, "a number of seconds >= 1"),
+    "target": (bool, "a target"),
+    "out": (bool, "a folder"),
 }
 
 

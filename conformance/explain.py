@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -121,10 +122,13 @@ def _compared(
     of: Contract, case: Case, authority: dict[str, Limits], used: str, compare: str
 ) -> dict[str, bool]:
     try:
-        numbers = {k: float(v) for k, v in (part.split("=") for part in compare.split(","))}
-        rtol, atol = numbers.pop("rtol"), numbers.pop("atol")
-    except (KeyError, ValueError):
-        raise CaseError(f"--compare is {compare!r}, but must be rtol=NUMBER,atol=NUMBER") from None
+        pairs = sorted(part.split("=") for part in compare.split(","))
+        (_, atol), (_, rtol) = ((name, float(text)) for name, text in pairs)
+        known = [name for name, _ in pairs] == ["atol", "rtol"]
+    except ValueError:
+        known = False
+    if not (known and math.isfinite(atol + rtol) and min(atol, rtol) >= 0):
+        raise CaseError(f"--compare is {compare!r}, but must be rtol=NUMBER,atol=NUMBER")
     dtypes = dict.fromkeys(authority, torch.float64)
 
     def axis(letter: str) -> Callable[[str], int | None]:

@@ -37,13 +37,14 @@ def smaller_case(
     return shrink(contract, case, part.candidate.cost, seed, index, fails)
 
 
-def zeroed(host: Host, part: Part, contract: Contract, case: Case, law: str) -> tuple[Call, int]:
-    """The call of ``case`` with every token, head and tensor set to 0 that is not needed to fail.
+def zeroed(
+    host: Host, part: Part, contract: Contract, case: Case, law: str, call: Call
+) -> tuple[Call, int]:
+    """``call``, which fails, with every token, head and state set to 0 that it fails without.
 
     Returns:
         The call, and how many non-zero values are left in it.
     """
-    call = contract.make(case)
 
     def fails(candidate: Call) -> bool:
         return broken_by(host, part, contract, case, law, candidate) is not None

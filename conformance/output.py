@@ -67,12 +67,12 @@ def as_json(report: Report) -> dict[str, Any]:
 def write_all(report: Report, folder: Path, junit: Path | None) -> Path | None:
     """Write results.json, junit.xml and, where the run may certify, the certificate."""
     folder.mkdir(parents=True, exist_ok=True)
+    certificate = folder / "certificate.json"
+    certificate.unlink(missing_ok=True)  # what an earlier run certified is not this run's
     _whole(folder / "results.json", (json.dumps(as_json(report), indent=1) + "\n").encode())
     _whole(junit or folder / "junit.xml", _junit(report))
     _github(report)
-    certificate = folder / "certificate.json"
     if report.status() != "PASS" or not report.complete:
-        certificate.unlink(missing_ok=True)  # what an earlier run certified is not this run's
         return None
     _whole(certificate, _certificate(report))
     return certificate

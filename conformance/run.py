@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
         by_dtype = dict.fromkeys(USUAL, named)
     else:
         by_dtype = named
+    if not by_dtype:
+        raise TargetRefused("usage", f"{candidate.name} declares a profile for no dtype")
     made = []
     for dtype, name in by_dtype.items():
         if dtype not in SHORT:
@@ -60,6 +63,8 @@ def precision_of(text: str) -> str | dict[str, str]:
     if "=" not in text.split("+")[0]:
         return text
     pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise TargetRefused("usage", f"--precision is {text!r}, but must be NAME or DTYPE=NAME,…")
     return {dtype.strip(): name.strip() for dtype, name in pairs}
 
 
@@ -69,16 +74,22 @@ def laws_for(contract: Contract) -> tuple[str, ...]:
 
 
 def _takes_all(candidate: CandidateInfo, contract: Contract) -> None:
+    """That a call as the contract makes it fits, whatever the parameters are called."""
     if candidate.takes is None:
         return
-    wanted = [s.name for s in contract.inputs if s.name not in contract.positional]
-    missing = [n for n in (*wanted, *contract.params) if n not in candidate.takes]
-    least = len(contract.positional)
-    if len(candidate.takes) < least + len(wanted) + len(contract.params) and not missing:
-        missing = [n for n in contract.positional if n not in candidate.takes]
-    if missing:
+    given = [
+        inspect.Parameter(
+            n, inspect._ParameterKind(kind), default=None if default else inspect.Parameter.empty
+        )
+        for n, kind, default in candidate.takes
+    ]
+    keywords = [s.name for s in contract.inputs if s.name not in contract.positional]
+    keywords += contract.params
+    try:
+        inspect.Signature(given).bind(*contract.positional, **dict.fromkeys(keywords))
+    except TypeError as wrong:
         raise TargetRefused(
             "usage",
-            f"{candidate.name} lacks argument {', '.join(missing)}, which {contract.op} has: "
-            f"{contract.signature}",
-        )
+            f"{candidate.name} cannot be called as {contract.op} is: {wrong}; "
+            f"the signature is {contract.signature}",
+        ) from None

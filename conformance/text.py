@@ -47,19 +47,25 @@ def _untold(part: PartReport, profile: str) -> Iterator[str]:
         yield f"  not told apart  {name!r} was rejected by {kills} cases; a coarser one by enough"
 
 
-def again(target: str, *, precision: str | None = None, backward: bool = False) -> str:
+def again(
+    target: str | None, *, precision: str | None = None, backward: bool = False,
+    device: str | None = None, timeout: float | None = None,
+) -> str:  # fmt: skip
     """What `lingspec replay` must be given, besides a case, to ask the same of a target."""
-    words = f"--target {shlex.quote(target)}"
-    words += f" --precision {shlex.quote(precision)}" if precision else ""
-    return f"{words} --backward" if backward else words
+    words = ["--target", target] if target else []
+    words += ["--precision", precision] if precision else []
+    words += ["--device", device] if device else []
+    words += ["--timeout", f"{timeout:g}"] if timeout else []
+    return shlex.join(words + (["--backward"] if backward else []))
 
 
 def failure(
-    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False
+    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False, bundle: str = ""
 ) -> Iterator[str]:
     """One finding: law, where, how far, what it looks like, how to see it again.
 
-    ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for.
+    ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for; ``bundle`` the
+    file to replay where the values are not those that the case makes.
     """
     yield f"  law       {law(finding.law).sentence}: {finding.text}"
     if finding.where:
@@ -69,7 +75,8 @@ def failure(
     if looks_like:
         yield f"  looks like  {looks_like}"
     yield f"  {'smallest' if shrunk else 'case':<10}{finding.case}"
-    yield f"  replay    lingspec replay {finding.case} {how}"
+    what = shlex.quote(bundle) if bundle else finding.case
+    yield f"  replay    {' '.join(['lingspec replay', what, how]).rstrip()}"
     if finding.trace:
         last = finding.trace.strip().splitlines()[-6:]
         yield "  trace     " + "\n            ".join(last)

@@ -27,7 +27,7 @@ def contract(op: str) -> Contract:
     if op not in OPS:
         near = difflib.get_close_matches(op, OPS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownOpError(f"no op {op!r}{hint} `lingspec ops` names all {len(OPS)}")
+        raise UnknownOpError(f"no op {op!r}{hint}; `lingspec ops` names all {len(OPS)}")
     module = import_module(f"lingspec.conformance.contracts.{op}")
     made: Contract = getattr(module, op.upper())
     return made

@@ -196,7 +196,7 @@ WRITTEN = 1 << 22  # elements of memory, over all tokens: a second of the recurr
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     """Structure first, then a value family."""
     exact, small = law == "exact", cost == "interpreted"
-    layout = pick(values.LAYOUTS[1:] if law == "strides" else LAYOUTS)
+    layout = pick((*values.LAYOUTS[1:], "far") if law == "strides" else LAYOUTS)
     lengths, axes = _tokens(pick, law, small, layout)
     axes |= _dims(pick, law, small)
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
@@ -275,7 +275,10 @@ def _tokens(
     floor = {"causality": 2, "handover": 2, "authority": 0}.get(law, 1)
     edges = EDGES if small else EDGES + LONGER
     many = (edges,) * (5 if law == "exact" else 2)  # integers that 8 bits do not hold need tokens
-    return None, {"B": pick(batches), "T": pick(pick((range(floor, 21), *many)))}
+    return None, {
+        "B": pick(batches),
+        "T": pick(pick((range(floor, 21), (max(floor, 1), 2), *many))),
+    }
 
 
 def _dims(pick: Pick, law: str, small: bool) -> dict[str, int]:

@@ -114,7 +114,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
             "K": pick(DIMS[:4]),
             "V": pick(DIMS[:4]),
         }
-    layouts = LAYOUTS[1:] if law == "strides" else ("dense", "dense", "dense", "fused")
+    layouts = (*LAYOUTS[1:], "far") if law == "strides" else ("dense", "dense", "dense", "fused")
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
     traits = {
         "decay": "exactly" if exact else pick(values.DECAYS[:-1]),

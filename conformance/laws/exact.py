@@ -9,6 +9,7 @@ import math
 
 from torch import Tensor
 
+from lingspec.conformance.accuracy.formats import of_dtype
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.session import Session
 
@@ -54,7 +55,11 @@ def exactness(session: Session) -> tuple[bool, bool]:
     whole = 2.0 ** math.floor(-math.log2(arithmetic.u))
     stored = min([2.0 ** bits[p] for p in ("state", "product") if p in bits], default=whole)
     narrow = min([2.0**b for p, b in bits.items() if p != "decay"], default=whole)
-    return total < stored, max(state, scores) <= narrow and read < whole
+    # what is read may itself be a product that is rounded, more coarsely than the result
+    product = points.get("product")
+    finer = product is not None and of_dtype(session.case.torch_dtype).u < product.u
+    shown = 2.0 ** bits["product"] if finer else whole
+    return total < stored, max(state, scores) <= narrow and read < whole and read <= shown
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -18,19 +18,24 @@ def declared(contract: Contract) -> bool:
 def check(session: Session) -> None:
     """Each group of arguments, by a factor of its own."""
     call = session.call
-    narrow = {session.case.torch_dtype, *(of.name for of in session.profile.points.values())}
-    factors = FACTORS[:-1] if narrow & {torch.float16, "fp16"} else FACTORS
+    formats = {session.case.torch_dtype, *(of.name for of in session.profile.points.values())}
+    narrow = bool(formats & {torch.float16, "fp16"})
+    factors = FACTORS[:-1] if narrow else FACTORS
     session.expect("authority", session.run(), session.authority)
     for n, group in enumerate(session.contract.algebra.homogeneous_in):
         factor = factors[(session.case.seed + n) % len(factors)]
         scaled = {name: call.tensors[name] * factor for name in group if name in call.tensors}
-        got = session.run(call.with_tensors(**scaled))
-        text = f"{' and '.join(scaled)} times {factor:g}"
+        other = call.with_tensors(**scaled)
         want = {
             name: limits.scaled(_degree(group, name) * factor or 1.0)
             for name, limits in session.authority.items()
         }
-        session.expect("homogeneity", got, want, text)
+        if narrow:  # its small numbers and its largest do not scale
+            want = session.judged(other)
+            if not all(limits.finite() for limits in want.values()):
+                continue
+        text = f"{' and '.join(scaled)} times {factor:g}"
+        session.expect("homogeneity", session.run(other), want, text)
 
 
 def _degree(group: tuple[str, ...], result: str) -> float:

@@ -20,6 +20,13 @@ from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Serve
 __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
 
 
+# What a result may be made of; anything else is not read.
+DTYPES = frozenset(
+    name for name, x in vars(torch).items()
+    if isinstance(x, torch.dtype) and not name.startswith(("q", "bits"))
+)  # fmt: skip
+
+
 class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
     """The target cannot be had; ``kind`` is ``usage`` or ``environment``."""
 
@@ -44,7 +51,7 @@ class CandidateInfo:
     cost: str
     deterministic: bool
     batch_invariant: bool
-    takes: list[str] | None
+    takes: list[tuple[str, int, bool]] | None  # name, kind of parameter, whether it has a default
     extra: dict[str, Any]
 
 
@@ -97,6 +104,8 @@ class Host:
         reply = self._ask(request)
         if self.sock is None:  # it may have died of what an earlier call left behind
             reply = self._ask(request)
+        if reply["status"] in ("usage", "environment"):
+            raise TargetRefused("usage", f"{self.target}: {reply['error']}")
         if reply["status"] != "ok":
             raise TargetRefused("usage", f"supports() of {self.target!r} failed: {reply['error']}")
         answer = reply.get("answer")
@@ -241,6 +250,8 @@ def _one_line(text: str) -> str:
 def _unpacked(described: list[dict[str, Any]], payload: bytearray) -> list[Tensor]:
     outputs, at = [], 0
     for o in described:
+        if o["dtype"] not in DTYPES:
+            raise ValueError(f"results of dtype {o['dtype']}")
         dtype: torch.dtype = getattr(torch, o["dtype"])
         count = 1
         for n in o["shape"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,7 @@ def load(target: str, op: str | None, *, backward: bool = False) -> list[Candida
     if not found:
         what = f"implements {op}" if op else "is marked with @implements; name its op with --op"
         raise TargetError("usage", f"nothing in {target!r} {what}")
-    return found
+    return _check_packages(found)
 
 
 def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
@@ -71,6 +72,10 @@ def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
     if not attribute:
         known = ", ".join((*ADAPTERS, "mutants:NAME", "honest:NAME", "module:attribute"))
         raise TargetError("usage", f"no target {target!r}; there are {known}")
+    if not all(part.isidentifier() for part in head.split(".")):
+        hint = Path(head).stem if head.endswith(".py") else "package.module"
+        text = f"target {target!r} is not module:attribute (as {hint}:{attribute})"
+        raise TargetError("usage", text)
     module = _import(head, "")
     thing: Any = module
     for part in attribute.split("."):
@@ -89,6 +94,13 @@ def _candidates(thing: Any, name: str, op: str | None, backward: bool) -> list[C
     if not callable(thing):
         raise TargetError("usage", f"{name!r} is {type(thing).__name__}, but must be callable")
     return [Candidate(name, thing, Declaration(op, backward=backward))]
+
+
+def _check_packages(found: list[Candidate]) -> list[Candidate]:
+    for package in {p for c in found for p in c.declared.packages}:
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            raise TargetError("usage", f"packages names {package!r}, which is not installed")
+    return found
 
 
 def _declared(module: ModuleType) -> list[Candidate]:
@@ -121,7 +133,8 @@ def _import(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as missing:
         hint = f"; `pip install lingspec[{extra}]`" if extra else ""
         kind = "environment" if extra else "usage"
-        text = f"target {module.rpartition('.')[2]!r} cannot be imported: {missing}{hint}"
+        name = module.rpartition(".")[2] if extra else module
+        text = f"target {name!r} cannot be imported: {missing}{hint}"
         raise TargetError(kind, text) from missing
     except Exception as broken:
         text = f"target {module!r} cannot be imported: {type(broken).__name__}: {broken}"

@@ -26,7 +26,7 @@ class Worker:
     """Serves requests on a socket until it closes."""
 
     def __init__(self, sock: socket.socket, *, device: str) -> None:
-        self.sock, self.device = sock, device
+        self.sock, self.device, self.pid = sock, device, os.getpid()
         self.candidates: list[targets.Candidate] = []
         self.bytes = torch.empty(0, dtype=torch.uint8)
         self.baseline = set(sys.modules)
@@ -42,6 +42,8 @@ class Worker:
                     reply, payload = {"status": "ok"}, b""
                 else:
                     reply, payload = self._answer(request)
+                if os.getpid() != self.pid:  # the candidate forked, and this is not the process
+                    os._exit(0)
                 send(self.sock, reply | {"nonce": request["nonce"]}, payload)
             except Closed:
                 return
@@ -57,13 +59,8 @@ class Worker:
             return self._call(request)
         except targets.TargetError as wrong:
             return {"status": wrong.kind, "error": str(wrong)}, b""
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
-            text = "".join(traceback.format_exception(error)[-4:])
-            return {
-                "status": "crash",
-                "error": f"{type(error).__name__}: {error}",
-                "trace": text,
-            }, b""
+        except BaseException as error:
+            return {"status": "crash", **_words(error)}, b""
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -79,9 +76,9 @@ class Worker:
         profile = d.profile if d.profile is None or isinstance(d.profile, str) else dict(d.profile)
         try:
             parameters = list(inspect.signature(candidate.function).parameters.values())
-            takes: list[str] | None = [p.name for p in parameters]
-            if any(p.kind is p.VAR_KEYWORD for p in parameters):
-                takes = None
+            takes: list[list[Any]] | None = [
+                [p.name, int(p.kind), p.default is not p.empty] for p in parameters
+            ]
         except (TypeError, ValueError):
             takes = None
         return {
@@ -104,7 +101,10 @@ class Worker:
         if declared.supports is None:
             return True
         answer = declared.supports(SimpleNamespace(**request["case"]))
-        return answer if isinstance(answer, str) else bool(answer)
+        if not isinstance(answer, (bool, str)):
+            wrong = f"supports() returned {answer!r}, but must return True or the reason why not"
+            raise targets.TargetError("usage", wrong)
+        return answer
 
     def _sources(self) -> list[list[str]]:
         return sources(self.candidates, self.baseline)
@@ -201,6 +201,18 @@ def _gradients(
     return torch.autograd.grad(list(roots.values()), leaves, given, materialize_grads=True)
 
 
+def _words(error: BaseException) -> dict[str, str]:
+    """What an exception says, if it can be said."""
+    kind = type(error).__name__
+    try:
+        return {
+            "error": f"{kind}: {error}",
+            "trace": "".join(traceback.format_exception(error)[-4:]),
+        }
+    except Exception:  # of its own __str__
+        return {"error": f"{kind}, which cannot be printed", "trace": ""}
+
+
 def _given(x: Tensor, array: str) -> Any:
     if array == "numpy":
         if x.dtype == torch.bfloat16:
@@ -213,9 +225,10 @@ def _given(x: Tensor, array: str) -> Any:
 
 def _taken(result: Any, array: str) -> list[Any]:
     outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-    if array == "torch":
-        return outputs
-    return [_tensor(x, array) for x in outputs]
+    if array != "torch":
+        outputs = [_tensor(x, array) for x in outputs]
+    # negated or conjugated views are what they stand for
+    return [x.resolve_neg().resolve_conj() if type(x) is Tensor else x for x in outputs]
 
 
 def _tensor(x: Any, array: str) -> Any:
@@ -242,6 +255,8 @@ def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
             return f"{name} has layout {x.layout}, but must have torch.strided"
         if x.is_meta:
             return f"{name} is on device meta, but must have contents"
+        if x.is_quantized:
+            return f"{name} is quantized, {x.dtype}, but must be plain numbers"
     return None
 
 

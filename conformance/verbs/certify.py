@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,32 @@ def certify(
         workers=asked.get("workers", 1), shard=asked["shard"], timeout=asked.get("timeout", 60.0),
     )  # fmt: skip
     out = Path(asked.get("out", "lingspec-out"))
+    _writable(out, junit)
     with progress(quiet=as_json) as tick:
         report = run(
             options, lambda done, total, v: tick(done, total, f"{v.law}, {v.seconds:.1f} s")
         )
     smallest, looks = _explained(report, out)
+    if not as_json:  # before anything can go wrong with the files
+        click.echo("\n".join(text.lines(report, looks, smallest)))
     certificate = write_all(report, out, junit)
     if as_json:
-        click.echo(
-            json.dumps(
-                {**report_as_json(report), "certificate": str(certificate) if certificate else None}
-            )
-        )
+        told = {**report_as_json(report), "certificate": str(certificate) if certificate else None}
+        click.echo(json.dumps(told))
     else:
-        click.echo("\n".join(text.lines(report, looks, smallest)))
         click.echo(_closing(report, out, certificate))
     return report.exit_code()
+
+
+def _writable(out: Path, junit: Path | None) -> None:
+    """Find out now, not after the run.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    for folder in (out, *([junit.parent] if junit else [])):
+        there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        tempfile.TemporaryFile(dir=there).close()
 
 
 def _closing(report: Report, out: Path, certificate: Path | None) -> str:
