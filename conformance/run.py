@@ -85,6 +85,14 @@ def _takes_all(candidate: CandidateInfo, contract: Contract) -> None:
     ]
     keywords = [s.name for s in contract.inputs if s.name not in contract.positional]
     keywords += contract.params
+    any_name = any(p.kind is p.VAR_KEYWORD for p in given)
+    missing = [n for n in keywords if n not in {p.name for p in given}]
+    if missing and not any_name:
+        raise TargetRefused(
+            "usage",
+            f"{candidate.name} lacks argument {', '.join(missing)}, which {contract.op} has: "
+            f"{contract.signature}",
+        )
     try:
         inspect.Signature(given).bind(*contract.positional, **dict.fromkeys(keywords))
     except TypeError as wrong:

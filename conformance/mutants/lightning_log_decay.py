@@ -231,15 +231,3 @@ def computes_the_factor_in_float32(
     index = torch.tensor(float(layer - origin))
     factor = 1 - index / (layers - 1) + 1e-5
     return -(torch.tensor(head_slopes(heads), dtype=torch.float32) * factor)
-
-
-@mutant(
-    OP,
-    law="authority",
-    source="constructed after the layer origin of vLLM and SGLang",
-    looks_like="layers are counted from 0 where the caller does not say",
-)
-def counts_layers_from_zero_by_default(
-    heads: int, layer: int, layers: int, *, origin: int = 0
-) -> Tensor:  # fmt: skip
-    return log_decay(heads, layer, layers, origin=origin)

@@ -72,7 +72,7 @@ def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
     if not attribute:
         known = ", ".join((*ADAPTERS, "mutants:NAME", "honest:NAME", "module:attribute"))
         raise TargetError("usage", f"no target {target!r}; there are {known}")
-    if not all(part.isidentifier() for part in head.split(".")):
+    if head.endswith(".py") or not all(part.isidentifier() for part in head.split(".")):
         hint = Path(head).stem if head.endswith(".py") else "package.module"
         text = f"target {target!r} is not module:attribute (as {hint}:{attribute})"
         raise TargetError("usage", text)

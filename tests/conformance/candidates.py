@@ -179,6 +179,41 @@ def returns_four_bits(o, S, q):
 
 
 @candidate()
+def returns_quantized_numbers(o, S, q):
+    return torch.quantize_per_tensor(o.float(), 0.1, 0, torch.qint8), S
+
+
+@candidate()
+def returns_a_negated_view(o, S, q):
+    return torch._neg_view(-o), S
+
+
+@candidate()
+def forks_and_returns_twice(o, S, q):
+    os.fork()
+    return o, S
+
+
+class UnprintableError(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+@candidate()
+def raises_what_cannot_be_printed(o, S, q):
+    raise UnprintableError
+
+
+KEPT = {}
+
+
+@candidate()
+def returns_what_it_returned_before(o, S, q):
+    kept = KEPT.setdefault(o.shape, torch.empty_like(o))
+    return kept.copy_(o), S
+
+
+@candidate()
 def returns_heads_first(o, S, q):
     return o.transpose(1, 2), S
 

@@ -27,6 +27,22 @@ from lingspec.conformance import implements
 def lacks_an_argument(q, k, v, log_decay, *, scale, initial_state=None):
     raise AssertionError
 
+@implements("lightning_attention")
+def needs_one_more(q, k, v, log_decay, chunk, *, scale, initial_state=None, cu_seqlens=None):
+    raise AssertionError
+
+@implements("lightning_attention", packages=("nobody_has_this",))
+def names_a_package(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    raise AssertionError
+
+@implements("lightning_attention", profile={})
+def declares_no_dtype(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    raise AssertionError
+
+@implements("lightning_attention", supports=lambda case: 7)
+def answers_with_a_number(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    raise AssertionError
+
 @implements("lightning_attention", supports=lambda case: "not today")
 def refuses_everything(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     raise AssertionError
@@ -66,12 +82,23 @@ TARGETS = {
     ("some_kernels:number", "--op", "lightning_attention"): (2, "'number' is int, but must be"),
     ("some_kernels:right",): (2, "is marked with @implements; name its op with --op"),
     ("some_kernels:lacks_an_argument",): (2, "lacks argument cu_seqlens, which lightning_att"),
+    ("some_kernels:needs_one_more",): (2, "missing a required argument: 'chunk'"),
+    ("some_kernels:names_a_package",): (2, "names 'nobody_has_this', which is not installed"),
+    ("some_kernels:declares_no_dtype",): (2, "declares a profile for no dtype"),
+    ("some_kernels:answers_with_a_number",): (2, "supports() returned 7, but must return True or"),
+    ("some_kernels.py:right",): (2, "is not module:attribute (as some_kernels:right)"),
+    ("./some_kernels:right",): (2, "is not module:attribute"),
     ("some_kernels:declares_nonsense",): (2, "no precision profile 'fp31'; there are fp64, "),
     ("some_kernels:cannot_say",): (2, "supports() of 'some_kernels:cannot_say' failed: Attri"),
     ("mutants:nobody",): (2, "no target 'mutants:nobody'; `lingspec self-test --list` names all"),
 }
 OPTIONS = {
     ("certify", "kernels", "--op", "lightning_atention"): "did you mean 'lightning_attention'?",
+    ("certify", "kernels", "--shard", "0/2"): "'0/2' must be i/n with 1 <= i <= n",
+    ("certify", "kernels", "--shard", "²/³"): "must be i/n with 1 <= i <= n",
+    ("certify", "kernels", "--timeout", "nan"): "nan is not a number of seconds",
+    ("certify", "kernels", "--precision", "float32=tf32,x"): "must be NAME or DTYPE=NAME",
+    ("explain", "lightning_attention", "--compare", "rtol=nan,atol=1"): "must be rtol=NUMBER",
     ("certify", "kernels", "--precision", "fp31"): "no precision profile 'fp31'; there are",
     ("certify", "kernels", "--precision", "int8=fp32"): "dtype 'int8'; there are",
     ("certify", "kernels", "--precision", "fp32+x=bf16"): "no modifier +x=bf16; there are",

@@ -19,6 +19,7 @@ ENDS = {
     "leaves_without_a_word": ("CRASH", "the process exited with 0"),
     "exits": ("CRASH", "SystemExit: that will do"),
     "raises": ("CRASH", "ValueError: no\N{REPLACEMENT CHARACTER}thing of "),
+    "raises_what_cannot_be_printed": ("CRASH", "UnprintableError, which cannot be printed"),
     "sleeps": ("TIMEOUT", "no result within 1 s"),
     "spins": ("TIMEOUT", "no result within 1 s"),
     "leaves_a_child_behind": ("TIMEOUT", "no result within 1 s"),
@@ -35,6 +36,7 @@ RETURNS = {
     "returns_doubles": "o has dtype float64, but must have float32",
     "returns_complex_numbers": "o has dtype complex64, but must have float32",
     "returns_four_bits": "o has dtype float4_e2m1fn_x2, but must have float32",
+    "returns_quantized_numbers": "o is quantized, torch.qint8, but must be plain numbers",
     "returns_heads_first": "o has shape (2, 2, 5, 8), but must have (2, 5, 2, 8)",
     "returns_nan": "o is not finite where the authority is",
     "returns_its_input": "o shares memory with an input, but must be its own",
@@ -45,7 +47,10 @@ WRITES = {
     "writes_behind_its_input": ("dense", "memory outside every input, byte 1 after q"),
     "writes_between_elements": ("padded", "memory between the elements of q"),
 }
-HARMLESS = ("honest", "talks", "takes_the_poison_away", "dies_after_its_answer")
+HARMLESS = (
+    "honest", "talks", "takes_the_poison_away", "dies_after_its_answer", "returns_a_negated_view",
+    "forks_and_returns_twice",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,15 @@ def test_a_candidate_that_dies_between_two_calls_is_started_again(server):
 def test_an_input_that_is_edited_later_is_noticed_by_a_later_call(server):
     found = verdicts(server, "edits_its_input_later", case(B=1), case(B=2), timeout=60.0)
     assert found[1].status == "FAIL"
+
+
+def test_a_result_that_a_later_call_changes_is_noticed_by_that_call(server):
+    first, second = verdicts(
+        server, "returns_what_it_returned_before", case(), case().with_(seed=2)
+    )
+    assert first.status == "PASS"
+    assert (second.status, second.findings[0].law) == ("FAIL", "untouched")
+    assert second.findings[0].text == "the call changed o of the call before it"
 
 
 def test_the_reference_is_not_to_be_had_in_the_candidate_s_process(server):
