@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from lingspec.conformance.case import Case
@@ -57,18 +57,25 @@ def shrink(
     improved = True
     while improved and tries > 0:
         improved = False
-        for place in range(len(chosen)):
-            for lower in _lower(chosen[place] if place < len(chosen) else 0):
-                again = _Picks(None, [*chosen[:place], lower, *chosen[place + 1 :]])
-                simpler = contract.draw(again, law, cost, case.dtype)
-                if str(simpler) in known or tries <= 0:
-                    continue
-                known.add(str(simpler))
-                tries -= 1
-                if fails(simpler):
-                    best, chosen, improved = simpler, again.chosen, True
-                    break
+        for told in _simpler(chosen):
+            again = _Picks(None, told)
+            simpler = contract.draw(again, law, cost, case.dtype)
+            if str(simpler) in known or tries <= 0:
+                continue
+            known.add(str(simpler))
+            tries -= 1
+            if fails(simpler):
+                best, chosen, improved = simpler, again.chosen, True
+                break
     return best
+
+
+def _simpler(chosen: list[int]) -> Iterator[list[int]]:
+    """One choice lower, and what comes after it as simple as can be, or as it was."""
+    for place, index in enumerate(chosen):
+        for lower in _lower(index):
+            yield [*chosen[:place], lower]
+            yield [*chosen[:place], lower, *chosen[place + 1 :]]
 
 
 def _lower(index: int) -> list[int]:

@@ -220,6 +220,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         alone = (*WRT, WRT[3]) if "state" in flags else WRT[:3]
         flags |= {pick(("",) * 6 + ONLY), pick(("",) * 5 + alone)} - {""}
     axes = _affordable(axes, law, lengths)
+    axes = {letter: axes[letter] for letter in "BTHKV" if letter in axes}
     seed = pick(range(0x10000))
     return Case("lightning_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
 
@@ -262,7 +263,7 @@ def _tokens(
     optional = law not in ("packed", "permutation") and layout != "far"
     if law == "packed" or (optional and pick((False, False, True))):
         count = pick((*range(1, 4 if small else 6), *((0,) if law == "authority" else ())))
-        kinds = ((0, 1, 0), range(13), EDGES[:12])
+        kinds = ((1, 0, 0), range(13), EDGES[:12])
         lengths = tuple(pick(pick(kinds)) for _ in range(count))
         if law == "causality" and sum(lengths) < 2:  # one token has no later one
             lengths = (*lengths, 2)
