@@ -25,6 +25,7 @@ from lingspec.conformance.engine import judge_case
 from lingspec.conformance.plan import draw
 from lingspec.conformance.run import laws_for, parts
 from lingspec.conformance.runner.host import Host, Server
+from lingspec.conformance.workers import follow_parent
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def main() -> int:
     for op in options.op or OPS:
         shares = [(w, options.workers) for w in range(options.workers)]
         states = [options.out / f"{op}-{options.seed}-{w + 1}of{n}.json" for w, n in shares]
-        with ProcessPoolExecutor(options.workers, context) as pool:
+        with ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
             started = [
                 pool.submit(run, op, options.cases, options.seed, share, state)
                 for share, state in zip(shares, states, strict=True)

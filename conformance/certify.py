@@ -20,6 +20,7 @@ from lingspec.conformance.findings import Finding, Verdict
 from lingspec.conformance.plan import plan
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, Server, TargetRefused
+from lingspec.conformance.workers import follow_parent
 
 __all__ = ["Options", "PartReport", "Report", "Task", "opened", "run", "tasks_of", "work_of"]
 
@@ -275,6 +276,7 @@ def _start(options: Options) -> None:
     global _mine
     import torch
 
+    follow_parent()
     torch.set_num_threads(1)
     manager = opened(options)
     host = manager.__enter__()

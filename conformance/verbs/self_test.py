@@ -17,6 +17,7 @@ from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.runner.host import TargetRefused
 from lingspec.conformance.selftest import Row, run_self_test
 from lingspec.conformance.verbs.progress import Tick, progress
+from lingspec.conformance.workers import follow_parent
 
 __all__ = ["self_test"]
 
@@ -99,6 +100,7 @@ _told: Any = None
 
 def _start(told: Any) -> None:
     global _told
+    follow_parent()
     _told = told
 
 
