@@ -56,13 +56,18 @@ def explain(
         CaseError: the case is of another op, or `compare` cannot be read.
     """
     of = contract(op)
+    named = None if case_text is None else of.parse(case_text)
     if of.algebra.bits:
+        if precision is not None or compare is not None:
+            raise CaseError(f"{op} is held to its bits: --precision and --compare do not apply")
         line = f"{op} is held to its bits: there are no limits"
         return {"data": {"op": op, "bits": True}, "lines": [line]}
-    case = of.parse(case_text) if case_text else _typical(of)
+    case = _typical(of) if named is None else named
     try:
         used = profile(
-            precision or {"f32": "fp32", "f64": "fp64", "f16": "fp16-tc"}.get(case.dtype, "bf16-tc")
+            precision
+            if precision is not None
+            else {"f32": "fp32", "f64": "fp64", "f16": "fp16-tc"}.get(case.dtype, "bf16-tc")
         )
     except UnknownProfileError as unknown:
         raise CaseError(str(unknown)) from unknown
@@ -74,7 +79,7 @@ def explain(
         told = _tensor(want)
         data["tensors"][name] = told
         lines += [f"{name}", *(f"  {k:<16}{v}" for k, v in told.items())]
-    if compare:
+    if compare is not None:
         table = _compared(of, case, authority, used.name, compare)
         data["compare"] = table
         lines += ["", f"allclose({compare}) on this case"]
