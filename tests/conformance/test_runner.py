@@ -140,6 +140,12 @@ def test_gradients_that_were_promised_are_missed(server):
     assert found.findings[0].text == "no result has a gradient, but must have those of q, k, v"
 
 
+def test_no_gradient_is_missed_of_what_has_no_elements(server):
+    none = "lightning_attention:gradients.f32.H2.K8.V8.n0-0.state.wrt-q.slopes.normal.dense.1"
+    (found,) = verdicts(server, "honest", ATTENTION.parse(none))
+    assert (found.status, found.findings) == ("PASS", [])
+
+
 def test_gradients_that_were_not_promised_are_not_asked(server):
     (found,) = verdicts(server, "talks", case("gradients"))
     assert (found.status, found.reason) == ("NOT SUPPORTED", "no gradients: backward=False")
