@@ -30,7 +30,7 @@ __all__ = ["ARITHMETIC", "Running", "analysing", "plain"]
 
 ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
 # An intermediate leaves LAMBDA sqrt(spread) with probability 2 exp(-LAMBDA^2 / 2) = 2.5e-14
-# (Hoeffding): 4e7 of them, more than any case has, stay inside with 1 - 1e-6.
+# (Hoeffding): 4e7 of them all stay inside with 1 - 1e-6, ten times as many with 1 - 1e-5.
 LAMBDA = 8.0
 
 

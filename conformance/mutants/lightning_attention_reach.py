@@ -7,7 +7,17 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import mutant
-from lingspec.conformance.mutants._lightning import Result, Tensor, chunked, recurrent
+from lingspec.conformance.mutants._lightning import (
+    Result,
+    Tensor,
+    by_sequence,
+    chunked,
+    keep,
+    pair,
+    read,
+    recurrent,
+    write,
+)  # fmt: skip
 from lingspec.conformance.mutants.lightning_attention_memory import (
     contiguous_strides,
     gather,
@@ -180,21 +190,40 @@ def trains_the_initial_state_only_with_the_rest(
 _latest: list[Tensor] = []
 
 
+class _Product(torch.autograd.Function):
+    """P v, whose backward pass takes v from a place that all calls share."""
+
+    @staticmethod
+    def forward(ctx: Any, P: Tensor, v: Tensor) -> Tensor:
+        _latest[:] = [v]
+        ctx.save_for_backward(P)
+        return P @ v
+
+    @staticmethod
+    def backward(ctx: Any, do: Tensor) -> tuple[Tensor, Tensor]:
+        (P,) = ctx.saved_tensors
+        return do @ _latest[0].mT, P.mT @ do
+
+
 @mutant(
     OP,
     law="gradients",
     backward=True,
+    profile={"float32": "fp32"},
     source="constructed",
-    looks_like="a call between the forward and the backward pass changes the gradient of k",
+    looks_like="the backward pass takes the values of the latest call",
 )
 def saves_for_the_backward_pass_in_a_global(
-    q: Tensor, k: Tensor, v: Tensor, *call: Any, **options: Any
-) -> Result:
-    mine = v.detach()
-    _latest[:] = [mine]
-    if k.requires_grad:  # dk is linear in v: of another call's values, it is another's gradient
-        k = k + 0
-        k.register_hook(  # type: ignore[no-untyped-call]
-            lambda dk: dk if _latest[0] is mine else dk + 0.1 * dk.abs().mean()
-        )
-    return chunked(q, k, v, *call, **options)
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *,
+    scale: float, initial_state: Tensor | None = None, cu_seqlens: Tensor | None = None,
+) -> Result:  # fmt: skip
+    def run(q: Tensor, k: Tensor, v: Tensor, S: Tensor) -> Result:
+        n = q.shape[1]
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        P = scale * (q @ k.mT) * pair(log_decay, n)
+        product: Tensor = _Product.apply(P, v)  # type: ignore[no-untyped-call]
+        o = product + scale * read(log_decay, n)[:, :, None] * (q @ S)
+        written = (k * write(log_decay, n)[:, :, None]).mT @ v
+        return o.transpose(1, 2), keep(log_decay, n)[:, None, None] * S + written
+
+    return by_sequence(run, q, k, v, initial_state, cu_seqlens)
