@@ -24,12 +24,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lingspec.conformance.certify import Options, opened
+from lingspec.conformance.certify import opened
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.engine import judge_case
 from lingspec.conformance.output import environment
 from lingspec.conformance.plan import plan
 from lingspec.conformance.registry import mutants
+from lingspec.conformance.report import Options
 from lingspec.conformance.run import laws_for, parts
 from lingspec.conformance.runner.host import Host
 

@@ -165,6 +165,7 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
 @click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
 @click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
+@click.option("--fail-fast", is_flag=True, help="Do not ask a law again that was broken.")
 @click.option("--junitxml", type=click.Path(dir_okay=False, path_type=Path))
 @_json_flag
 @_one_line
@@ -177,6 +178,10 @@ def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **g
     from lingspec.conformance.verbs.certify import certify as run
 
     return run(op_names, as_json=as_json, junit=junitxml, given=given)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @main.command()
@@ -196,7 +201,7 @@ def verify(certificate: Path, as_json: bool) -> int:
         click.echo(
             f"{certificate} holds: {told['target']}, {', '.join(told['ops'])}, profile "
             f"{told['profile']}, device {told['device']}, "
-            f"{len(body['subject'])} files unchanged, "
+            f"{_counted(len(body['subject']), 'file')} unchanged, "
             f"seed {drawn}"
         )
     return 0

@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 from lingspec.conformance.accuracy.power import REJECTIONS
 from lingspec.conformance.certificate import contract_digest, statement
-from lingspec.conformance.certify import Report
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.findings import Finding
+from lingspec.conformance.report import Report
 
 __all__ = ["as_data", "as_json", "environment", "write_all"]
 
@@ -57,6 +57,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "power": p.power(),
                 "worst": max((v.worst for v in p.verdicts), default=0.0),
                 "cases": len(p.verdicts),
+                "notAsked": {law: n for law, n in p.left_out.items() if n},
                 "findings": [as_data(f) for f in p.findings()],
             }
             for p in report.parts

@@ -16,7 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from lingspec.conformance.case import Case
-    from lingspec.conformance.certify import Options
+    from lingspec.conformance.report import Options
     from lingspec.conformance.run import Part
     from lingspec.conformance.runner.host import Host
 
@@ -127,7 +127,7 @@ class _Run:
 
     @property
     def options(self) -> Options:
-        from lingspec.conformance.certify import Options
+        from lingspec.conformance.report import Options
 
         told = self.config.getoption
         return Options(

@@ -6,9 +6,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 
-from lingspec.conformance.certify import PartReport, Report
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.laws import law
+from lingspec.conformance.report import PartReport, Report
 
 __all__ = ["again", "failure", "lines"]
 
@@ -100,13 +100,14 @@ def _headline(report: Report, part: PartReport) -> str:
 
 def _laws(part: PartReport) -> Iterator[str]:
     for name, counts in part.laws().items():
-        if not counts:
+        words = [f"{status} {n}" for status, n in sorted(counts.items())]
+        words += [f"not asked {n}"] if (n := part.left_out[name]) else []
+        if not words:
             continue
-        said = ", ".join(f"{status} {n}" for status, n in sorted(counts.items()))
         reasons = {
             v.reason
             for v in part.verdicts
             if v.law == name and v.status in ("NOT SUPPORTED", "VOID")
         }
         why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-        yield f"    {name:<12} {said}{why}"
+        yield f"    {name:<12} {', '.join(words)}{why}"

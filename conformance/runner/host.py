@@ -101,9 +101,9 @@ class Host:
     def supports(self, candidate: int, case: Mapping[str, Any]) -> bool | str:
         """What the candidate's `supports` says of a case: True, or why not."""
         request = {"do": "supports", "candidate": candidate, "case": dict(case)}
-        reply = self._ask(request)
-        if self.sock is None:  # it may have died of what an earlier call left behind
-            reply = self._ask(request)
+        reply = self._ask(request, self.timeout)
+        if reply["status"] == "crash":  # it may have died of what an earlier call left behind
+            reply = self._ask(request, self.timeout)
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused("usage", f"{self.target}: {reply['error']}")
         if reply["status"] != "ok":
@@ -188,10 +188,10 @@ class Host:
         socket.send_fds(self.sock, [b"m"], [self.arena.fd])
         receive(self.sock, START_TIMEOUT)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], timeout: float = START_TIMEOUT) -> dict[str, Any]:
         if self.sock is None:
             self._start()
-        return self._exchange(request, timeout=START_TIMEOUT)[0]
+        return self._exchange(request, timeout)[0]
 
     def _exchange(
         self, request: dict[str, Any], timeout: float | None = None

@@ -12,7 +12,7 @@ import click
 from lingspec.conformance import bundle as bundles
 from lingspec.conformance import text
 from lingspec.conformance.case import Case
-from lingspec.conformance.certify import Options, PartReport, Report, opened, run
+from lingspec.conformance.certify import opened, run
 from lingspec.conformance.config import defaults
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.findings import Finding
@@ -21,6 +21,7 @@ from lingspec.conformance.minimize import broken_by, smaller_case
 from lingspec.conformance.output import as_json as report_as_json
 from lingspec.conformance.output import write_all
 from lingspec.conformance.plan import plan
+from lingspec.conformance.report import Options, PartReport, Report
 from lingspec.conformance.runner.host import Host
 from lingspec.conformance.verbs.progress import progress
 
@@ -49,6 +50,7 @@ def certify(
         device=device_of(asked.get("device")), seed=asked.get("seed"),
         precision=asked.get("precision"), backward=asked["backward"],
         workers=asked.get("workers", 1), shard=asked["shard"], timeout=asked.get("timeout", 60.0),
+        fail_fast=asked["fail_fast"],
     )  # fmt: skip
     out = Path(asked.get("out", "lingspec-out"))
     _writable(out, junit)

@@ -14,13 +14,14 @@ import click
 from lingspec.conformance import bundle as bundles
 from lingspec.conformance import text
 from lingspec.conformance.case import Call, Case
-from lingspec.conformance.certify import Options, opened
+from lingspec.conformance.certify import opened
 from lingspec.conformance.config import defaults
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.engine import judge_case
 from lingspec.conformance.findings import Verdict
 from lingspec.conformance.minimize import broken_by, zeroed
 from lingspec.conformance.output import as_data
+from lingspec.conformance.report import Options
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, TargetRefused
 from lingspec.conformance.verbs.certify import device_of

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lingspec.conformance.certify import Options, opened
+from lingspec.conformance.certify import opened
 from lingspec.conformance.cli import main
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.engine import judge_case
+from lingspec.conformance.report import Options
 from lingspec.conformance.run import parts
 from lingspec.conformance.runner.host import Host
 

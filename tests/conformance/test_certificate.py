@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from lingspec.conformance import certificate as certificates
 from lingspec.conformance import plan as plans
 from lingspec.conformance.certificate import CertificateError, statement, verify
-from lingspec.conformance.certify import Options, run
+from lingspec.conformance.certify import run
 from lingspec.conformance.output import write_all
+from lingspec.conformance.report import Options
 from lingspec.conformance.runner.host import TargetRefused
 
 SOURCE = '''"""An honest candidate."""

@@ -47,6 +47,10 @@ def answers_with_a_number(q, k, v, log_decay, *, scale, initial_state=None, cu_s
 def refuses_everything(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     raise AssertionError
 
+@implements("lightning_attention", supports=lambda case: time.sleep(100))
+def never_says(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    raise AssertionError
+
 @implements("lightning_attention", profile="fp31")
 def declares_nonsense(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     raise AssertionError
@@ -200,6 +204,32 @@ def test_a_candidate_that_refuses_everything_is_inconclusive(lingspec):
     assert "NOT SUPPORTED" in result.stdout
     assert not Path("lingspec-out/certificate.json").exists()
     assert lingspec("replay", CASE, "--target", "some_kernels:refuses_everything").exit_code == 3
+
+
+def test_supports_that_hangs_is_not_waited_for_longer_than_a_call(lingspec):
+    result = lingspec("replay", CASE, "--target", "some_kernels:never_says", "--timeout", "1")
+    one_line(result, 2, "supports() of 'some_kernels:never_says' failed: no result within 1 s")
+
+
+def test_fail_fast_asks_no_law_again_that_was_broken_and_says_so(lingspec, monkeypatch):
+    monkeypatch.setitem(plans.COUNTS, "smoke", {"authority": 30, "default": 1})
+    asked = ("certify", "some_kernels:zeros", "--profile", "smoke")
+    result = lingspec(*asked, "--fail-fast")
+    assert result.exit_code == 1, result.output
+    assert "    authority    FAIL 1, not asked 29\n" in result.stdout
+    assert "FAIL 3 of 3" in result.stdout  # each law once
+    assert "not asked" not in lingspec(*asked).stdout
+
+
+def test_fail_fast_with_several_processes_leaves_cases_out(lingspec, monkeypatch):
+    monkeypatch.setitem(plans.COUNTS, "smoke", {"authority": 30, "default": 1})
+    result = lingspec(
+        "certify", "some_kernels:zeros", "--profile", "smoke", "--fail-fast", "-n", 2, "--json"
+    )
+    (part,) = json.loads(result.stdout)["parts"]
+    begun, left = part["laws"]["authority"]["FAIL"], part["notAsked"]["authority"]
+    assert begun + left == 30
+    assert left > 0
 
 
 def test_a_wrong_candidate_leaves_a_bundle_that_shows_it_again_in_a_new_process(lingspec):
