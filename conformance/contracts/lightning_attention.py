@@ -129,10 +129,12 @@ def gradients(call: Call, profile: Profile) -> dict[str, Limits]:
     """The gradients in float64, with their limits; a result without a cotangent is not used."""
     given = _wide(call, lambda x: running(x, profile))
     given |= {n: running(x.double(), profile) for n, x in _both(call).items()}
+    # What underflows in float16 depends, as in the forward pass, on which operands carry the decay.
+    folded = (("q",), ("q", "k"), ("do", "v")) if FP16 in profile.points.values() else (("q",),)
     with rounding(analysing(profile)):
         forms = [
             lightning_attention_backward(**given),
-            lightning_attention_backward_closed(**given),
+            *(lightning_attention_backward_closed(**given, into=into) for into in folded),
         ]
     token, state = of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype)
     return {

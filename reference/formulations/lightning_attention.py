@@ -6,6 +6,7 @@ cotangent, t and j tokens.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -157,6 +158,7 @@ def lightning_attention_backward_closed(
     scale: float,
     initial_state: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
+    into: tuple[str, ...] = ("q",),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same, without a memory, O(T^2); t counted from 1, m = T - t.
 
@@ -166,10 +168,15 @@ def lightning_attention_backward_closed(
         dv_j = sum_{t >= j} P_tj do_t + exp(log_decay m) dS_T^T k_j
         dS_0 = sum_t scale exp(log_decay t) q_t do_t^T + exp(log_decay T) dS_T
 
-    Arguments and results as `lightning_attention_backward`.
+    ``into`` names the operands that are multiplied by the decay from or to a state before their
+    product, not after it: one of q and do, which meet in dS_0, and any of k and v. Other arguments
+    and results as `lightning_attention_backward`.
     """
+    known = set(into) <= {"q", "k", "v", "do"} and ("q" in into) != ("do" in into)
+    require(known, "into", "value", into, "either q or do, and any of k and v")
+    backward = functools.partial(_backward_closed, into=into)
     return _backward_by_sequence(
-        _backward_closed, q, k, v, log_decay, do, dfinal_state, scale, initial_state, cu_seqlens
+        backward, q, k, v, log_decay, do, dfinal_state, scale, initial_state, cu_seqlens
     )
 
 
@@ -200,8 +207,13 @@ def _backward(
 
 def _backward_closed(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, scale: float, S: Tensor, do: Tensor,
-    G: Tensor,
+    G: Tensor, *, into: tuple[str, ...],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    def decayed(name: str, x: Tensor, factor: Tensor, state: Tensor) -> Tensor:
+        if name in into:
+            return at("product", at(name, x * factor) @ state)
+        return at("product", at(name, x) @ state) * factor
+
     if q.shape[1] == 0:
         return q, k, v, G
     q, k, v, do = (x.transpose(1, 2) for x in (q, k, v, do))  # (B, H, T, K or V)
@@ -210,11 +222,12 @@ def _backward_closed(
 
     scores = at("scores", at("product", at("q", q) @ at("k", k).mT) * among * scale)  # (B, H, T, T)
     dscores = at("scores", at("product", at("do", do) @ at("v", v).mT) * among * scale)
-    dq = at("product", dscores @ at("k", k))
-    dq = dq + at("product", at("do", do) @ kept.mT) * from_start * scale
-    dk = at("product", dscores.mT @ at("q", q)) + at("product", at("v", v) @ seen.mT) * to_end
-    dv = at("product", scores.mT @ at("do", do)) + at("product", at("k", k) @ seen) * to_end
-    dS = at("product", at("q", q * from_start * scale).mT @ at("do", do)) + whole * G
+    reads = from_start * scale
+    dq = at("product", dscores @ at("k", k)) + decayed("do", do, reads, kept.mT)
+    dk = at("product", dscores.mT @ at("q", q)) + decayed("v", v, to_end, seen.mT)
+    dv = at("product", scores.mT @ at("do", do)) + decayed("k", k, to_end, seen)
+    read_by, returned = (q * reads, do) if "q" in into else (q, do * reads)
+    dS = at("product", at("q", read_by).mT @ at("do", returned)) + whole * G
     return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2), dS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lightning_calls import (
 
 from lingspec.conformance.registry import honest, load, mutants
 
+README = Path(__file__).parents[2] / "README.md"
 LAWS = {
     "additivity", "authority", "causality", "determinism", "exact", "gradients", "handover",
     "homogeneity", "packed", "permutation", "sharding", "strides", "untouched",
@@ -215,3 +217,10 @@ def test_names_are_unique_among_mutants_and_honest_variants():
 def test_another_kind_is_refused():
     with pytest.raises(ValueError, match="must be one of mutants, honest"):
         load("wrong")
+
+
+def test_the_readme_counts_mutants_and_honest_variants_as_they_are():
+    (told,) = re.findall(
+        r"(\d+) wrong implementations.*?(\d+) right ones", README.read_text(encoding="utf-8")
+    )
+    assert told == (str(len(mutants())), str(len(honest())))

@@ -13,6 +13,7 @@ from lingspec.conformance.accuracy.formats import FP64, of_dtype
 from lingspec.conformance.accuracy.limits import limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
 from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.contracts import contract
 from lingspec.reference import lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
@@ -239,3 +240,19 @@ def test_what_the_analysis_does_not_know_it_refuses():
     _, r = tensors(3)
     with pytest.raises(TypeError, match="does not know"):
         torch.exp(r)
+
+
+@pytest.mark.parametrize("into", [("q",), ("q", "k"), ("do", "v")])
+def test_whichever_operand_carries_the_decay_may_underflow_in_float16(into):
+    used = profile("fp16-tc")
+    call = OP.make(
+        OP.parse(
+            "lightning_attention:gradients.f16.B2.T1.H6.K80.V24.state.mixture.cancelling.dense.e571"
+        )
+    )
+    zeros = torch.zeros_like(call.tensors["initial_state"])
+    both = {"do": torch.zeros_like(call.tensors["v"]), "dfinal_state": zeros, **call.cotangents}
+    with rounding(casting(used, None)):
+        made = lightning_attention_backward_closed(**call.tensors, **call.params, **both, into=into)
+    for got, limit in zip(made, OP.gradients(call, used).values(), strict=True):
+        assert bool(((got.double() - limit.value).abs() <= limit.limit).all()), limit.name

@@ -147,8 +147,18 @@ def test_the_gradients_are_autograd_s(lengths, packed, seed):
         [o, state], list(leaves.values()), [do, dstate], materialize_grads=True
     )
     plain = {n: x.detach() if isinstance(x, Tensor) else x for n, x in call.items()}
-    for backward in (lightning_attention_backward, lightning_attention_backward_closed):
-        assert_near(backward(do=do, dfinal_state=dstate, **plain), want)
+    given = {"do": do, "dfinal_state": dstate, **plain}
+    assert_near(lightning_attention_backward(**given), want)
+    for into in (("q",), ("do",), ("q", "k"), ("do", "v"), ("k", "v", "do")):
+        assert_near(lightning_attention_backward_closed(**given, into=into), want)
+
+
+@pytest.mark.parametrize("into", [(), ("k",), ("q", "do"), ("q", "w")])
+def test_the_decay_is_folded_into_q_or_do_and_nothing_unknown(into):
+    call = draw()
+    given = {"do": call["v"], "dfinal_state": call["initial_state"], **call}
+    with pytest.raises(ContractError, match="either q or do, and any of k and v"):
+        lightning_attention_backward_closed(**given, into=into)
 
 
 def test_a_decay_of_minus_ten_thousand_leaves_only_the_token_itself():
