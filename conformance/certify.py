@@ -76,6 +76,8 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
             progress(n + 1, len(tasks), verdict)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
+        if options.laws:  # an op that declares none of them was not judged
+            reports = [report for report in reports if report.verdicts]
     return Report(options, seed, _all_subjects(subjects, loaded), reports)
 
 
@@ -134,6 +136,11 @@ def tasks_of(work: Sequence[Part], options: Options, seed: int) -> list[Task]:
         for case in plan(of, laws_for(of), part.dtype, part.candidate.cost, options.profile, seed):
             tasks.append(Task(p, case, counted[case.law], case.law == "authority"))
             counted[case.law] += 1
+    if options.laws:
+        tasks = [task for task in tasks if task.law in options.laws]
+        if not tasks:
+            laws = ", ".join(options.laws)
+            raise TargetRefused("usage", f"{options.target!r} has no op that declares law {laws}")
     shard, shards = options.shard
     return tasks[shard - 1 :: shards]
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import click
 
+from lingspec.conformance.laws import LAWS
+
 __all__ = ["main"]
 
 EPILOG = "Exit codes: 0 conforms, 1 does not, 2 wrong command, 3 inconclusive, 4 cannot run here."
@@ -166,6 +168,9 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
 @click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
 @click.option("--fail-fast", is_flag=True, help="Do not ask a law again that was broken.")
+@click.option(
+    "--law", "laws", multiple=True, type=click.Choice(LAWS), help="Only this law; may be repeated."
+)
 @click.option("--junitxml", type=click.Path(dir_okay=False, path_type=Path))
 @_json_flag
 @_one_line

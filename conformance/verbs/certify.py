@@ -50,7 +50,7 @@ def certify(
         device=device_of(asked.get("device")), seed=asked.get("seed"),
         precision=asked.get("precision"), backward=asked["backward"],
         workers=asked.get("workers", 1), shard=asked["shard"], timeout=asked.get("timeout", 60.0),
-        fail_fast=asked["fail_fast"],
+        fail_fast=asked["fail_fast"], laws=asked["laws"],
     )  # fmt: skip
     out = Path(asked.get("out", "lingspec-out"))
     _writable(out, junit)
@@ -86,8 +86,7 @@ def _closing(report: Report, out: Path, certificate: Path | None) -> str:
     if certificate:
         return f"{again}, certificate {certificate}"
     if report.status() == "PASS":
-        what = "a shard" if report.options.shard != (1, 1) else f"profile {report.options.profile}"
-        return f"{again}; {what} is not sufficient for certification"
+        return f"{again}; {report.insufficient} is not sufficient for certification"
     return again
 
 

@@ -232,6 +232,22 @@ def test_fail_fast_with_several_processes_leaves_cases_out(lingspec, monkeypatch
     assert left > 0
 
 
+def test_one_law_alone_is_asked_and_certifies_nothing(lingspec):
+    asked = ("certify", "kernels", "--profile", "ci", "--law", "determinism")
+    result = lingspec(*asked, "--op", "lightning_log_decay")
+    assert result.exit_code == 0, result.output
+    assert "    determinism  PASS 1" in result.stdout
+    assert "authority" not in result.stdout
+    assert "law determinism alone is not sufficient for certification" in result.stdout
+    assert not Path("lingspec-out/certificate.json").exists()
+    assert lingspec(*asked[:2], "--law", "no_law").exit_code == 2
+
+
+def test_a_law_that_no_op_declares_is_refused(lingspec):
+    result = lingspec("certify", "some_kernels:zeros", "--law", "causality")
+    one_line(result, 2, "'some_kernels:zeros' has no op that declares law causality")
+
+
 def test_a_wrong_candidate_leaves_a_bundle_that_shows_it_again_in_a_new_process(lingspec):
     certified = lingspec("certify", "some_kernels:zeros", "--profile", "smoke", "--json")
     assert certified.exit_code == 1
