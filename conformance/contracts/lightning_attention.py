@@ -204,7 +204,8 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
     family = pick(integers if exact else values.FAMILIES[:-2])
     decay = "exactly" if exact else pick(values.DECAYS[:-1])
-    often = (False, True, True, True) if law == "gradients" else (False, True)
+    kept = law == "gradients" or axes.get("T") == 0  # a call without tokens must keep its state
+    often = (False, True, True, True) if kept else (False, True)
     flags = frozenset({"state"} if pick(often) else ())
     if pick(range(8)) == 7:  # more of something than most cases have
         lengths, axes = _many(pick, law, small)
@@ -278,9 +279,10 @@ def _tokens(
     floor = {"causality": 2, "handover": 2, "authority": 0}.get(law, 1)
     edges = EDGES if small else EDGES + LONGER
     many = (edges,) * (5 if law == "exact" else 2)  # integers that 8 bits do not hold need tokens
+    none = ((0,),) if floor == 0 else ()
     return None, {
         "B": pick(batches),
-        "T": pick(pick((range(floor, 21), (max(floor, 1), 2), *many))),
+        "T": pick(pick((range(floor, 21), (max(floor, 1), 2), *many, *none))),
     }
 
 
