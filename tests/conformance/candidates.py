@@ -213,6 +213,14 @@ def returns_what_it_returned_before(o, S, q):
     return kept.copy_(o), S
 
 
+KEPT = {}
+
+
+@candidate()
+def keeps_its_buffers(o, S, q):
+    return tuple(KEPT.setdefault((x.shape, x.dtype), torch.empty_like(x)).copy_(x) for x in (o, S))
+
+
 @candidate()
 def returns_heads_first(o, S, q):
     return o.transpose(1, 2), S

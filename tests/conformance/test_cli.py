@@ -243,6 +243,20 @@ def test_one_law_alone_is_asked_and_certifies_nothing(lingspec):
     assert lingspec(*asked[:2], "--law", "no_law").exit_code == 2
 
 
+def test_one_law_alone_says_nothing_of_power(lingspec):
+    result = lingspec("certify", "some_kernels:honest", "--law", "determinism", "--fail-fast")
+    assert result.exit_code == 0, result.output
+    assert "told apart" not in result.stdout
+    assert "unproven" not in result.stdout
+
+
+def test_nothing_is_said_to_look_like_a_mistake_where_the_results_are_right(lingspec):
+    result = lingspec("certify", "some_kernels:keeps_its_buffers", "--law", "untouched")
+    assert result.exit_code == 1, result.output
+    assert "the call changed o of the call before it" in result.stdout
+    assert "looks like" not in result.stdout
+
+
 def test_a_law_that_no_op_declares_is_refused(lingspec):
     result = lingspec("certify", "some_kernels:zeros", "--law", "causality")
     one_line(result, 2, "'some_kernels:zeros' has no op that declares law causality")
