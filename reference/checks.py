@@ -1,6 +1,11 @@
 """Refusals: an argument, what it was, and what it must be."""
 
-__all__ = ["ContractError", "require"]
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["ContractError", "check_cu_seqlens", "require"]
 
 
 class ContractError(ValueError):
@@ -15,3 +20,19 @@ def require(ok: bool, name: str, what: str, got: object, expected: str) -> None:
     """
     if not ok:
         raise ContractError(f"{name} has {what} {got}, but must have {expected}")
+
+
+def check_cu_seqlens(cu_seqlens: Tensor, T: int, name: str) -> list[int]:
+    """Where the packed sequences begin and end, if they are the parts of T tokens.
+
+    Raises:
+        ContractError: they are not.
+    """
+    ok = cu_seqlens.dtype in (torch.int32, torch.int64)
+    require(ok, name, "dtype", cu_seqlens.dtype, "int32 or int64")
+    ok = cu_seqlens.dim() == 1 and cu_seqlens.shape[0] >= 1
+    require(ok, name, "shape", tuple(cu_seqlens.shape), "(N + 1,)")
+    ends: list[int] = cu_seqlens.tolist()
+    ok = ends[0] == 0 and ends[-1] == T and ends == sorted(ends)
+    require(ok, name, "values", ends, f"0 first, {T} last, never falling")
+    return ends

@@ -7,13 +7,14 @@ an implementation may commit there written down beside it (the analysis behind e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
-__all__ = ["POINTS", "at", "rounding"]
+__all__ = ["POINTS", "RELEASED", "at", "casting_to", "rounding"]
 
 Policy = Callable[[str, Tensor], Tensor]
 
@@ -28,7 +29,24 @@ POINTS = {
     "state": "the carried state, as it is given and after each update",
     "state_read": "the state, as an operand of the product that reads it",
     "product": "the result of a matrix product, before it is added to anything",
+    "linear": "the result of a projection",
+    "qk": "the product of queries and keys of softmax attention, before the scale",
+    "weights": "softmax weights, as an operand",
+    "normed": "a normalised row, before its weight",
+    "weighed": "a normalised row times its weight, before the gate",
+    "gate": "the sigmoid that opens a gate",
+    "residual": "the sum of a residual addition",
+    "rope": "cosine and sine",
+    "rope_product": "a coordinate times cosine or sine",
+    "rotated": "a rotated coordinate",
+    "silu": "the activated half of a gated MLP",
+    "hidden": "the two halves of a gated MLP, before the activation",
+    "expert": "what one expert returns",
+    "output": "the result of an op",
 }
+# Where the released code rounds to the dtype of the activations, and the lines of the reference
+# run in that dtype do not.
+RELEASED = frozenset({"qk", "scores"})
 
 _policy: ContextVar[Policy | None] = ContextVar("rounding policy", default=None)
 
@@ -37,6 +55,15 @@ def at(point: str, x: Tensor) -> Tensor:
     """``x``, or what the active policy makes of it at ``point`` (a name in `POINTS`)."""
     policy = _policy.get()
     return x if policy is None else policy(point, x)
+
+
+def casting_to(dtype: torch.dtype, points: Collection[str]) -> Policy:
+    """The policy that rounds to ``dtype`` at ``points`` and nowhere else."""
+
+    def policy(point: str, x: Tensor) -> Tensor:
+        return x.to(dtype).to(x.dtype) if point in points else x
+
+    return policy
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from lingspec.reference.ops.lightning_attention import (
     check_arguments,
     initial,
     sequences,
-    work,
 )
+from lingspec.reference.precision import work
 from lingspec.reference.rounding import at
 
 __all__ = [

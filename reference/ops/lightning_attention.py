@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import check_cu_seqlens, require
+from lingspec.reference.precision import check_float, work, work_dtype
 from lingspec.reference.rounding import at
 
 __all__ = ["lightning_attention"]
@@ -115,11 +116,6 @@ def initial(q: Tensor, v: Tensor, initial_state: Tensor | None, rows: slice) -> 
     return work(q.new_zeros(rows.stop - rows.start, q.shape[2], q.shape[3], v.shape[3]))
 
 
-def work(x: Tensor) -> Tensor:
-    """``x`` in the type that the reference computes in: float64 if it is, else float32."""
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-
 def check_arguments(
     q: Tensor,
     k: Tensor,
@@ -138,45 +134,28 @@ def check_arguments(
     N = B
     if cu_seqlens is not None:
         require(B == 1, "q", "batch", B, "B = 1 where cu_seqlens is given")
-        N = _check_cu_seqlens(cu_seqlens, T)
+        N = len(check_cu_seqlens(cu_seqlens, T, "cu_seqlens")) - 1
     if initial_state is not None:
         shape, state = (N, H, K, v.shape[3]), initial_state
         require(
             tuple(state.shape) == shape, "initial_state", "shape", tuple(state.shape), f"{shape}"
         )
         require(
-            state.dtype == state_dtype(q),
+            state.dtype == work_dtype(q),
             "initial_state",
             "dtype",
             state.dtype,
-            f"{state_dtype(q)}",
+            f"{work_dtype(q)}",
         )
 
 
 def check_types(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, H: int) -> None:
     """Refuse dtypes and decays that the Lightning ops do not allow."""
-    floats = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-    require(q.dtype in floats, "q", "dtype", q.dtype, "float64, float32, bfloat16 or float16")
+    check_float(q, "q")
     require(k.dtype == q.dtype, "k", "dtype", k.dtype, f"{q.dtype}, as q")
     require(v.dtype == q.dtype, "v", "dtype", v.dtype, f"{q.dtype}, as q")
     require(tuple(log_decay.shape) == (H,), "log_decay", "shape", tuple(log_decay.shape), f"({H},)")
-    want = state_dtype(q)
+    want = work_dtype(q)
     require(log_decay.dtype == want, "log_decay", "dtype", log_decay.dtype, f"{want}")
     ok = bool((log_decay.isfinite() & (log_decay <= 0)).all())
     require(ok, "log_decay", "values", log_decay.tolist(), "finite values <= 0")
-
-
-def state_dtype(q: Tensor) -> torch.dtype:
-    """float64 where ``q`` is float64, else float32."""
-    return torch.float64 if q.dtype == torch.float64 else torch.float32
-
-
-def _check_cu_seqlens(cu_seqlens: Tensor, T: int) -> int:
-    ok = cu_seqlens.dtype in (torch.int32, torch.int64)
-    require(ok, "cu_seqlens", "dtype", cu_seqlens.dtype, "int32 or int64")
-    ok = cu_seqlens.dim() == 1 and cu_seqlens.shape[0] >= 1
-    require(ok, "cu_seqlens", "shape", tuple(cu_seqlens.shape), "(N + 1,)")
-    ends = cu_seqlens.tolist()
-    ok = ends[0] == 0 and ends[-1] == T and ends == sorted(ends)
-    require(ok, "cu_seqlens", "values", ends, f"0 first, {T} last, never falling")
-    return len(ends) - 1

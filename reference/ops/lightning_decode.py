@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lingspec.reference.checks import require
-from lingspec.reference.ops.lightning_attention import check_types, state_dtype, work
+from lingspec.reference.ops.lightning_attention import check_types
+from lingspec.reference.precision import work, work_dtype
 from lingspec.reference.rounding import at
 
 __all__ = ["lightning_decode", "step"]
@@ -93,7 +94,7 @@ def _check(
     shape = tuple(state_pool.shape)
     ok = len(shape) == 4 and shape[1:] == (H, K, v.shape[2])
     require(ok, "state_pool", "shape", shape, f"(P, {H}, {K}, {v.shape[2]})")
-    want = state_dtype(q)
+    want = work_dtype(q)
     require(state_pool.dtype == want, "state_pool", "dtype", state_pool.dtype, f"{want}")
     ok = slots.dtype in (torch.int32, torch.int64)
     require(ok, "slots", "dtype", slots.dtype, "int32 or int64")

@@ -1,0 +1,69 @@
+"""What a model keeps of the tokens it has seen.
+
+Letters: B batch, S tokens seen, H heads, K key dim, V value dim, L latent rank, R rotary dims.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lingspec.reference.checks import require
+from lingspec.reference.config import LingConfig
+
+__all__ = ["HybridCache", "LatentCache", "LightningCache"]
+
+
+@dataclass
+class LightningCache:
+    """The memory of a Lightning layer, of a fixed size."""
+
+    state: Tensor  # (B, H, K, V) float32
+
+
+@dataclass
+class LatentCache:
+    """The rows of an MLA layer: one of L + R numbers a token, shared by all heads."""
+
+    rows: Tensor  # (B, S, L + R): the normalised latent, then the rotated key
+
+    def append(self, rows: Tensor) -> Tensor:
+        """Keep the rows of new tokens; all rows, old first."""
+        self.rows = torch.cat([self.rows, rows], dim=1)
+        return self.rows
+
+
+@dataclass
+class HybridCache:
+    """One cache a layer; which tokens were padding; how many tokens there were."""
+
+    config: LingConfig
+    layers: list[LightningCache | LatentCache]
+    valid: Tensor  # (B, S) bool: False where a token was padding
+
+    @classmethod
+    def empty(cls, config: LingConfig, batch: int, dtype: torch.dtype) -> HybridCache:
+        """The cache of a model that has seen nothing, for activations of ``dtype``."""
+        require(batch >= 0, "batch", "value", batch, "an integer >= 0")
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        H, K = config.num_attention_heads, config.head_dim
+        width = config.kv_lora_rank + config.qk_rope_head_dim
+        layers: list[LightningCache | LatentCache] = [
+            LatentCache(torch.zeros(batch, 0, width, dtype=dtype))
+            if config.is_mla(layer)
+            else LightningCache(torch.zeros(batch, H, K, K, dtype=wide))
+            for layer in range(config.num_hidden_layers)
+        ]
+        return cls(config, layers, torch.zeros(batch, 0, dtype=torch.bool))
+
+    @property
+    def length(self) -> int:
+        """Tokens seen, padding included."""
+        return self.valid.shape[1]
+
+    def bytes(self) -> int:
+        """What the tensors take."""
+        held = [c.state if isinstance(c, LightningCache) else c.rows for c in self.layers]
+        return sum(x.numel() * x.element_size() for x in held)

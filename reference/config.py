@@ -1,0 +1,293 @@
+"""What a Ling 2.5 model is made of, from a released `config.json` or a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingspec.reference.ops.rope_table import YARN_KEYS, mscale
+
+__all__ = ["PRESETS", "ConfigError", "LingConfig"]
+
+ARCHITECTURE = "BailingMoeV2_5ForCausalLM"
+
+
+class ConfigError(ValueError):
+    """A configuration that is not one of Ling 2.5, or that contradicts itself."""
+
+
+@dataclass(frozen=True)
+class LingConfig:
+    """All that the released code reads from a configuration, under its names.
+
+    Defaults are those of the released configuration class (inclusionAI/Ling-V2.5 @79c5ec5,
+    configuration_bailing_moe_v2_5.py), which hold where a `config.json` is silent.
+    """
+
+    vocab_size: int = 157184
+    hidden_size: int = 2048  # D
+    intermediate_size: int = 5120  # hidden channels of a dense MLP
+    num_hidden_layers: int = 20
+    num_attention_heads: int = 16  # H, of both attentions
+    num_key_value_heads: int = 4  # read by nobody here; the released code needs it equal to H
+    head_dim: int = 128  # K = V of the Lightning layers
+    # Lightning layers
+    layer_group_size: int = 5  # see `is_mla`
+    group_norm_size: int = 4  # the *number* of groups of the norm behind Lightning attention
+    use_qk_norm: bool = True
+    partial_rotary_factor: float = 0.5  # of head_dim
+    decay_layer_origin: int = 1  # see `lightning_log_decay`; in no config.json
+    # MLA layers
+    q_lora_rank: int | None = None
+    kv_lora_rank: int = 512  # L
+    qk_nope_head_dim: int = 128
+    qk_rope_head_dim: int = 64  # R; must be head_dim * partial_rotary_factor: one table serves all
+    v_head_dim: int = 128
+    # experts
+    num_experts: int = 256  # E
+    num_experts_per_tok: int = 8  # k
+    num_shared_experts: int = 1
+    n_group: int = 8
+    topk_group: int = 4
+    moe_intermediate_size: int = 512  # I
+    first_k_dense_replace: int = 1  # layers before this have a dense MLP
+    routed_scaling_factor: float = 1.0
+    # the rest
+    rope_theta: float = 600000.0
+    rope_scaling: Mapping[str, Any] | None = None
+    max_position_embeddings: int = 32768  # the context of YaRN where its mapping names none
+    rms_norm_eps: float = 1e-6  # of all norms but the two of MLA's latents, which have 1e-6
+    use_bias: bool = False  # of the dense projections behind attention
+    use_qkv_bias: bool = False
+    tie_word_embeddings: bool = False
+    num_nextn_predict_layers: int = 0
+    pad_token_id: int | None = 156892
+    eos_token_id: int | tuple[int, ...] | None = 156892
+    dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    # -- derived ---------------------------------------------------------------------------------
+
+    @property
+    def rotary_dim(self) -> int:
+        """R, of both attentions."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def mla_scale(self) -> float:
+        """The factor of MLA scores: (nope + rope)^-0.5, with YaRN times mscale(mscale_all_dim)^2."""
+        scale: float = (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
+        if self.rope_scaling and (weight := self.rope_scaling.get("mscale_all_dim")):
+            scale *= mscale(self.rope_scaling["factor"], weight) ** 2
+        return scale
+
+    def is_mla(self, layer: int) -> bool:
+        """Whether a layer has MLA; the others have Lightning attention.
+
+        The last of every group, the layers behind the last whole group, and MTP layers.
+        """
+        group = self.layer_group_size
+        whole = self.num_hidden_layers // group * group
+        return (layer + 1) % group == 0 or layer >= whole
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a layer has experts; the others have a dense MLP."""
+        return layer >= self.first_k_dense_replace
+
+    # -- where it comes from ---------------------------------------------------------------------
+
+    @classmethod
+    def preset(cls, name: str) -> LingConfig:
+        """A released model: one of `PRESETS`.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(**PRESETS[name])
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> LingConfig:
+        """What a `config.json` says.
+
+        Raises:
+            ConfigError: the file is not JSON, another model's, has a key that is not known, or
+                contradicts itself.
+        """
+        file = Path(path)
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
+            raise ConfigError(f"{file} cannot be read: {broken}") from broken
+        if not isinstance(told, dict):
+            raise ConfigError(f"{file} holds {type(told).__name__}, but must hold an object")
+        return cls.from_dict(told)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> LingConfig:
+        """What the keys of a `config.json` say.
+
+        Raises:
+            ConfigError: as `from_json`.
+        """
+        _is_ling(told)
+        names = {f.name for f in dataclasses.fields(cls)}
+        given = {RENAMED.get(key, key): value for key, value in told.items()}
+        unknown = sorted(set(given) - names - set(IGNORED) - set(MUST_BE))
+        if unknown:
+            raise ConfigError(f"unknown key {unknown[0]!r} = {given[unknown[0]]!r}")
+        for key, wanted in MUST_BE.items():
+            if key in given and given[key] != wanted:
+                raise ConfigError(f"{key} is {given[key]!r}, but must be {wanted!r}")
+        return cls(**{key: value for key, value in given.items() if key in names})
+
+
+# Keys with one possible value in Ling 2.5.
+MUST_BE = {
+    "hidden_act": "silu", "rope_interleave": True, "score_function": "sigmoid",
+    "topk_method": "noaux_tc", "moe_router_enable_expert_bias": True, "router_dtype": "fp32",
+    "linear_silu": False, "attention_dropout": 0.0, "embedding_dropout": 0.0,
+    "output_dropout": 0.0, "norm_topk_prob": True, "sliding_window": None,
+    "use_sliding_window": False,
+}  # fmt: skip
+# Keys that the released code does not read, or that say nothing of what is computed.
+IGNORED = (
+    "architectures", "model_type", "auto_map", "transformers_version", "use_cache",
+    "initializer_range",
+    "moe_shared_expert_intermediate_size", "mtp_loss_scaling_factor", "output_router_logits",
+    "max_window_layers", "quantization_config", "attn_implementation", "_attn_implementation",
+    "_name_or_path", "bos_token_id", "chunk_size_feed_forward", "return_dict", "use_rmsnorm",
+    "num_mtp_layers",
+)  # fmt: skip
+RENAMED = {"torch_dtype": "dtype"}
+
+
+def _is_ling(told: Mapping[str, Any]) -> None:
+    named = told.get("architectures") or []
+    if any(key.startswith("kda_") or "_kda" in key for key in told) or any(
+        "V3" in str(a) for a in named
+    ):
+        raise ConfigError("this is Ling 3.0 (BailingMoeV3, KDA layers), not Ling 2.5")
+    if ARCHITECTURE not in named:
+        raise ConfigError(f"architectures is {named or 'missing'}, but must hold {ARCHITECTURE!r}")
+
+
+def _check(c: LingConfig) -> None:
+    for field in dataclasses.fields(c):
+        _check_type(field.name, getattr(c, field.name), str(field.type))
+    at_least = {
+        "vocab_size": 1, "hidden_size": 1, "intermediate_size": 1, "num_hidden_layers": 2,
+        "num_attention_heads": 1, "head_dim": 2, "layer_group_size": 1, "group_norm_size": 1,
+        "kv_lora_rank": 1, "qk_nope_head_dim": 1, "qk_rope_head_dim": 2, "v_head_dim": 1,
+        "num_experts": 2, "num_experts_per_tok": 1, "num_shared_experts": 0, "n_group": 1,
+        "topk_group": 1, "moe_intermediate_size": 1, "first_k_dense_replace": 0,
+        "num_nextn_predict_layers": 0, "max_position_embeddings": 1,
+    }  # fmt: skip
+    for name, least in at_least.items():
+        _need(getattr(c, name) >= least, name, getattr(c, name), f"at least {least}")
+    H = c.num_attention_heads
+    _need(c.num_key_value_heads == H, "num_key_value_heads", c.num_key_value_heads,
+          f"{H}, as num_attention_heads: every head has keys and values of its own")  # fmt: skip
+    R = c.rotary_dim
+    _need(c.qk_rope_head_dim == R and R % 2 == 0, "qk_rope_head_dim", c.qk_rope_head_dim,
+          f"{R}, head_dim * partial_rotary_factor, and even")  # fmt: skip
+    width = H * c.head_dim
+    _need(width % c.group_norm_size == 0, "group_norm_size", c.group_norm_size,
+          f"a divisor of {width}: it is the number of groups")  # fmt: skip
+    groups = c.num_experts / c.n_group
+    _need(groups == int(groups) and groups >= 2, "n_group", c.n_group,
+          f"a divisor of {c.num_experts} that leaves 2 experts in a group")  # fmt: skip
+    _need(c.topk_group <= c.n_group, "topk_group", c.topk_group, f"at most {c.n_group}, n_group")
+    most = c.topk_group * int(groups)
+    _need(c.num_experts_per_tok <= most, "num_experts_per_tok", c.num_experts_per_tok,
+          f"at most {most}, the experts of topk_group groups")  # fmt: skip
+    _need(c.first_k_dense_replace <= c.num_hidden_layers, "first_k_dense_replace",
+          c.first_k_dense_replace, f"at most {c.num_hidden_layers}, num_hidden_layers")  # fmt: skip
+    _need(c.decay_layer_origin in (0, 1), "decay_layer_origin", c.decay_layer_origin, "0 or 1")
+    _need(c.rms_norm_eps > 0, "rms_norm_eps", c.rms_norm_eps, "above 0")
+    _need(c.rope_theta > 1, "rope_theta", c.rope_theta, "above 1")
+    if c.rope_scaling is not None:
+        object.__setattr__(c, "rope_scaling", _yarn(c))
+
+
+def _yarn(c: LingConfig) -> Mapping[str, Any]:
+    scaling = dict(c.rope_scaling or {})
+    kind = scaling.get("rope_type", scaling.get("type"))
+    _need(kind == "yarn", "rope_scaling.rope_type", kind, "yarn")
+    unknown = sorted(set(scaling) - YARN_KEYS)
+    _need(not unknown, "rope_scaling", unknown, f"only {', '.join(sorted(YARN_KEYS))}")
+    for name, own in (
+        ("rope_theta", c.rope_theta), ("partial_rotary_factor", c.partial_rotary_factor),
+    ):  # fmt: skip
+        _need(scaling.get(name, own) == own, f"rope_scaling.{name}", scaling.get(name), f"{own}")
+    factor = scaling.get("factor")
+    ok = isinstance(factor, int | float) and math.isfinite(factor) and factor >= 1
+    _need(ok, "rope_scaling.factor", factor, "a number >= 1")
+    scaling.setdefault("original_max_position_embeddings", c.max_position_embeddings)
+    return scaling
+
+
+def _check_type(name: str, value: Any, declared: str) -> None:
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,),
+        "tuple[int, ...]": (list, tuple), "Mapping[str, Any]": (Mapping,), "None": (type(None),),
+    }  # fmt: skip
+    allowed = tuple(kind for part in declared.split(" | ") for kind in kinds[part])
+    ok = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+    _need(ok, name, value, declared)
+
+
+def _need(ok: bool, name: str, value: object, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {value!r}, but must be {expected}")
+
+
+_1T: dict[str, Any] = {
+    # TR = arXiv 2606.15079, table 1; TFPR = huggingface/transformers PR 46713; RFC = sglang-jax
+    # issue 153; READMEs of the released models.
+    "num_hidden_layers": 80,  # TR
+    "hidden_size": 8192,  # TR
+    "intermediate_size": 18432,  # TR
+    "moe_intermediate_size": 2048,  # TR
+    "num_attention_heads": 64,  # TR
+    "num_key_value_heads": 64,  # TFPR; the released code runs with no other number
+    "head_dim": 128,  # TR
+    "layer_group_size": 8,  # TR: seven Lightning layers for one of MLA
+    "group_norm_size": 8,  # RFC
+    "q_lora_rank": 1536,  # TR
+    "kv_lora_rank": 512,  # TR
+    "first_k_dense_replace": 4,  # TR
+    "routed_scaling_factor": 2.5,  # TR
+    "rope_theta": 6_000_000.0,  # TFPR
+    # 131,072 is what the configuration says (RFC, TFPR). 262,144 is the context of the last
+    # training stage (TR), which the READMEs reach by YaRN with factor 2 over 131,072.
+    "max_position_embeddings": 131072,
+    "eos_token_id": (156892, 156895),  # the configuration class; <|role_end|>, which chats end with
+}
+_FLASH: dict[str, Any] = {
+    **_1T,
+    "num_hidden_layers": 32,  # TR
+    "hidden_size": 4096,  # TR
+    "intermediate_size": 9216,  # TR
+    "moe_intermediate_size": 1024,  # TR
+    "num_attention_heads": 32,  # TR
+    "num_key_value_heads": 32,
+    "group_norm_size": 4,  # OsaurusAI/Ling-2.6-flash-JANGTQ
+    "first_k_dense_replace": 1,  # TR
+    "num_nextn_predict_layers": 1,  # model-mtp-layer.safetensors of the release
+}
+# Released models. That 2.5 and 2.6, and Ling and Ring, share one architecture is said by TR.
+PRESETS: dict[str, dict[str, Any]] = {
+    "ling-2.5-1t": _1T,
+    "ring-2.5-1t": _1T,
+    "ling-2.6-1t": {**_1T, "num_nextn_predict_layers": 1},  # sglang-jax PR 1087: layer 80
+    "ling-2.6-flash": _FLASH,
+}

@@ -1,0 +1,164 @@
+"""Ling 2.5, from token ids to logits.
+
+Letters: B batch, T tokens, S tokens seen, D hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lingspec.reference.cache import HybridCache
+from lingspec.reference.checks import require
+from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.decoder_layer import decoder_layer
+from lingspec.reference.layers.moe_block import Tap, silent, tapped
+from lingspec.reference.layers.mtp_layer import mtp_layer
+from lingspec.reference.ops.rms_norm import rms_norm
+from lingspec.reference.precision import work
+from lingspec.reference.weights import InDtype, Weights
+
+__all__ = ["LingModel"]
+
+
+class LingModel:
+    """The model, as a function of its configuration and of a mapping of weights.
+
+    Args:
+        config:  What it is made of.
+        weights: The released checkpoint's names to tensors: a dict, or anything that reads them
+                 when they are touched.
+        dtype:   Compute in it, not in the dtype that the weights have.
+    """
+
+    def __init__(
+        self, config: LingConfig, weights: Weights, *, dtype: torch.dtype | None = None
+    ) -> None:
+        self.config = config
+        self.weights = weights if dtype is None else InDtype(weights, dtype)
+
+    def new_cache(self, batch: int) -> HybridCache:
+        """The cache of ``batch`` sequences of which no token was seen."""
+        return HybridCache.empty(self.config, batch, self.weights["model.norm.weight"].dtype)
+
+    def __call__(
+        self, input_ids: Tensor, positions: Tensor | None = None,
+        attention_mask: Tensor | None = None, cache: HybridCache | None = None,
+        tap: Tap | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits of the token after each token.
+
+        Args:
+            input_ids:      (B, T) integers below the vocabulary's size.
+            positions:      (B, T) integers; by default they count on from the cache.
+            attention_mask: (B, S) of 0 and 1 over all tokens seen, 0 at padding, which lies on the
+                            left. By default nothing is padding that was not before.
+            cache:          What was seen before; it is brought up to date. None: nothing was.
+            tap:            Sees every named tensor, in order, and may return another in its place:
+                            ``embeddings``, what `decoder_layer` names for every layer,
+                            ``final_norm``, ``logits``.
+
+        Returns:
+            (B, T, vocabulary) float32; float64 where the model computes in it.
+
+        Raises:
+            ContractError: an argument is not as above, or not that of the cache.
+        """
+        tap = tap or silent
+        x, normed = self._body(input_ids, positions, attention_mask, cache, tap)
+        del x
+        return tapped(tap, "logits", self.head(normed))
+
+    def mtp(self, input_ids: Tensor, *, tap: Tap | None = None) -> list[Tensor]:
+        """Logits of every MTP layer in turn: the first predicts the token after the next one.
+
+        At the last place there is no next token; as released, token 0 stands for it, and once more
+        for every further layer.
+        """
+        tap = tap or silent
+        config, first = self.config, self.config.num_hidden_layers
+        positions = self._positions(input_ids, None, 0)
+        _, x = self._body(input_ids, positions, None, None, tap)
+        ids, made = input_ids, []
+        for layer in range(first, first + config.num_nextn_predict_layers):
+            ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
+            x = mtp_layer(
+                x, self.embed(ids), self.weights, config, layer=layer, positions=positions, tap=tap
+            )
+            made.append(tapped(tap, "mtp_logits", self.head(x)))
+        return made
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _body(
+        self, input_ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None,
+        cache: HybridCache | None, tap: Tap,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Hidden states before and after the last norm."""
+        self._check(input_ids, cache)
+        seen = 0 if cache is None else cache.length
+        valid = self._valid(input_ids, attention_mask, cache)
+        positions = self._positions(input_ids, positions, seen)
+        x = tapped(tap, "embeddings", self.embed(input_ids))
+        for layer in range(self.config.num_hidden_layers):
+            x = decoder_layer(
+                x, self.weights, self.config, layer=layer, positions=positions, valid=valid,
+                cache=None if cache is None else cache.layers[layer], tap=tap,
+            )  # fmt: skip
+        if cache is not None:
+            cache.valid = valid
+        normed = rms_norm(x, self.weights["model.norm.weight"], eps=self.config.rms_norm_eps)
+        return x, tapped(tap, "final_norm", normed)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """(B, T) to (B, T, D)."""
+        return self.weights["model.word_embeddings.weight"][input_ids]
+
+    def head(self, normed: Tensor) -> Tensor:
+        """(B, T, D) to logits: the product is rounded to the dtype of ``normed``, then widened."""
+        tied = self.config.tie_word_embeddings
+        weight = self.weights["model.word_embeddings.weight" if tied else "lm_head.weight"]
+        return work((work(normed) @ work(weight).mT).to(normed.dtype))
+
+    def _check(self, input_ids: Tensor, cache: HybridCache | None) -> None:
+        ok = input_ids.dtype in (torch.int32, torch.int64) and input_ids.dim() == 2
+        require(ok, "input_ids", "shape and dtype", (tuple(input_ids.shape), input_ids.dtype),
+                "(B, T) of int32 or int64")  # fmt: skip
+        size = self.config.vocab_size
+        wrong = input_ids[(input_ids < 0) | (input_ids >= size)].tolist()
+        require(not wrong, "input_ids", "values", wrong[:3], f"integers from 0 to {size - 1}")
+        if cache is not None:
+            require(cache.config == self.config, "cache", "configuration", "of another model",
+                    "that of this model")  # fmt: skip
+            B, held = input_ids.shape[0], cache.valid.shape[0]
+            require(held == B, "cache", "batch", held, f"{B}, as input_ids")
+
+    def _positions(self, input_ids: Tensor, positions: Tensor | None, seen: int) -> Tensor:
+        B, T = input_ids.shape
+        if positions is None:
+            return torch.arange(seen, seen + T).expand(B, T)
+        require(
+            tuple(positions.shape) == (B, T),
+            "positions",
+            "shape",
+            tuple(positions.shape),
+            f"({B}, {T})",
+        )
+        ok = positions.dtype in (torch.int32, torch.int64) and bool((positions >= 0).all())
+        require(ok, "positions", "values", positions.tolist(), "integers >= 0")
+        return positions
+
+    def _valid(self, input_ids: Tensor, mask: Tensor | None, cache: HybridCache | None) -> Tensor:
+        B, T = input_ids.shape
+        before = torch.zeros(B, 0, dtype=torch.bool) if cache is None else cache.valid
+        if mask is None:
+            return torch.cat([before, torch.ones(B, T, dtype=torch.bool)], dim=1)
+        name, shape = "attention_mask", (B, before.shape[1] + T)
+        require(tuple(mask.shape) == shape, name, "shape", tuple(mask.shape), f"{shape}")
+        valid = mask == 1
+        require(bool((valid | (mask == 0)).all()), name, "values", mask.tolist(), "0 and 1")
+        never_falls = bool((valid[:, 1:] | ~valid[:, :-1]).all())
+        require(never_falls, name, "rows", mask.tolist(), "padding on the left only")
+        same = torch.equal(valid[:, : before.shape[1]], before)
+        require(same, name, "rows", mask.tolist(), "what the cache was filled with")
+        return valid
