@@ -82,7 +82,7 @@ class LingConfig:
 
     @property
     def mla_scale(self) -> float:
-        """The factor of MLA scores: (nope + rope)^-0.5, with YaRN times mscale(mscale_all_dim)^2."""
+        """The factor of scores: (nope + rope)^-0.5, with YaRN times mscale(mscale_all_dim)^2."""
         scale: float = (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
         if self.rope_scaling and (weight := self.rope_scaling.get("mscale_all_dim")):
             scale *= mscale(self.rope_scaling["factor"], weight) ** 2

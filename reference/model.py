@@ -16,7 +16,7 @@ from lingspec.reference.layers.moe_block import Tap, silent, tapped
 from lingspec.reference.layers.mtp_layer import mtp_layer
 from lingspec.reference.ops.rms_norm import rms_norm
 from lingspec.reference.precision import work
-from lingspec.reference.weights import InDtype, Weights
+from lingspec.reference.weights import InDtype, Weights, rows
 
 __all__ = ["LingModel"]
 
@@ -88,6 +88,56 @@ class LingModel:
             made.append(tapped(tap, "mtp_logits", self.head(x)))
         return made
 
+    def generate(
+        self, input_ids: Tensor, max_new_tokens: int, *, temperature: float = 0.0,
+        seed: int | None = None, attention_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Go on from a prompt, a token at a time.
+
+        Args:
+            input_ids:      (B, T) prompts, padded on the left; T >= 1.
+            max_new_tokens: >= 0; fewer come out where every row has ended.
+            temperature:    0 takes the most likely token, the first of equals; above 0 a token is
+                            drawn from softmax(logits / temperature).
+            seed:           Of the draws; needed where there are any.
+            attention_mask: (B, T) of 0 and 1, 0 at padding. Positions count on from the first
+                            token that is not padding.
+
+        Returns:
+            (B, T + new): behind an end-of-sequence token stands the padding token.
+
+        Raises:
+            ContractError: an argument is not as above.
+        """
+        B, T = input_ids.shape
+        require(T >= 1, "input_ids", "shape", tuple(input_ids.shape), "(B, T), T >= 1")
+        require(max_new_tokens >= 0, "max_new_tokens", "value", max_new_tokens, "an integer >= 0")
+        require(temperature >= 0, "temperature", "value", temperature, "a number >= 0")
+        ok = temperature == 0 or seed is not None
+        require(ok, "seed", "value", seed, "an integer where temperature is above 0")
+        generator = torch.Generator().manual_seed(seed or 0)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        cache, ended, new = self.new_cache(B), torch.zeros(B, dtype=torch.bool), input_ids
+        for _ in range(max_new_tokens):
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
+            logits = self(new, positions, mask, cache)[:, -1]
+            token = _picked(logits, temperature, generator)
+            token = torch.where(ended, self._padding(), token)
+            new = token[:, None].to(input_ids.dtype)
+            input_ids = torch.cat([input_ids, new], dim=1)
+            mask = torch.cat([mask, torch.ones_like(new)], dim=1)
+            ended = ended | torch.isin(token, self._ends())
+            if bool(ended.all()):
+                break
+        return input_ids
+
+    def _ends(self) -> Tensor:
+        end = self.config.eos_token_id
+        return torch.tensor([] if end is None else [end] if isinstance(end, int) else list(end))
+
+    def _padding(self) -> int:
+        return self.config.pad_token_id or 0
+
     # -- parts -------------------------------------------------------------------------------
 
     def _body(
@@ -112,7 +162,7 @@ class LingModel:
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) to (B, T, D)."""
-        return self.weights["model.word_embeddings.weight"][input_ids]
+        return rows(self.weights, "model.word_embeddings.weight", input_ids)
 
     def head(self, normed: Tensor) -> Tensor:
         """(B, T, D) to logits: the product is rounded to the dtype of ``normed``, then widened."""
@@ -162,3 +212,11 @@ class LingModel:
         same = torch.equal(valid[:, : before.shape[1]], before)
         require(same, name, "rows", mask.tolist(), "what the cache was filled with")
         return valid
+
+
+def _picked(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """(B, vocabulary) to one token a row."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    chances = torch.softmax(logits.double() / temperature, dim=-1)
+    return torch.multinomial(chances, 1, generator=generator)[:, 0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from lingspec.reference.precision import work
 from lingspec.reference.rounding import at
 
-__all__ = ["InDtype", "Weights", "linear"]
+__all__ = ["InDtype", "Weights", "linear", "rows"]
 
 Weights = Mapping[str, Tensor]
 
@@ -30,11 +30,24 @@ class InDtype(Mapping[str, Tensor]):
             dtype = torch.float32
         return self.weights[name].to(dtype)
 
+    def rows(self, name: str, index: Tensor) -> Tensor:
+        """Rows of a matrix, the others unread where that is possible."""
+        return rows(self.weights, name, index).to(self.dtype)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.weights)
 
     def __len__(self) -> int:
         return len(self.weights)
+
+
+def rows(weights: Weights, name: str, index: Tensor) -> Tensor:
+    """Rows ``index`` (...) of a matrix (M, N), as (..., N).
+
+    Weights that have a method ``rows`` read no others: a vocabulary is large, a prompt is not.
+    """
+    some = getattr(weights, "rows", None)
+    return weights[name][index] if some is None else some(name, index)
 
 
 def linear(x: Tensor, weights: Weights, name: str) -> Tensor:

@@ -1,0 +1,180 @@
+"""Released checkpoints: sharded safetensors, read a tensor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lingspec.reference.config import LingConfig
+from lingspec.reference.layout import tensors
+from lingspec.reference.ops.fp8_dequantize import fp8_dequantize
+from lingspec.reference.ops.fp8_quantize import scale_shape
+
+__all__ = ["Checkpoint", "CheckpointError", "open_checkpoint"]
+
+SCALES = ("weight_scale", "weight_scale_inv")  # compressed-tensors; DeepSeek's name
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+FP8 = "F8_E4M3"
+BLOCK = (128, 128)
+SHOWN = 3  # names in an error
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not what its configuration says, or that cannot be read."""
+
+
+def open_checkpoint(folder: str | Path, config: LingConfig | None = None) -> Checkpoint:
+    """The weights in a folder: ``config.json``, and safetensors in one file or in indexed shards.
+
+    Names, shapes and dtypes of all tensors are checked now; their values are read when they are
+    touched. Nothing but safetensors is opened.
+
+    Args:
+        folder: Where the files are.
+        config: In place of the folder's ``config.json``.
+
+    Raises:
+        CheckpointError: a file is missing or truncated; tensors are missing, unknown, misshapen or
+            of another dtype.
+        ConfigError: ``config.json`` is not one of Ling 2.5.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise CheckpointError(f"no folder {place}")
+    config = LingConfig.from_json(place / "config.json") if config is None else config
+    return Checkpoint(config, _files(place))
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """Names to tensors. FP8 tensors come as float32, multiplied by their scales."""
+
+    def __init__(self, config: LingConfig, files: Mapping[str, Path]) -> None:
+        self.config = config
+        self._handles = {file: _opened(file) for file in sorted(set(files.values()))}
+        self._file = dict(files)
+        self._headers = {name: self._header(name) for name in files}
+        self._names = dict(tensors(config))
+        self._scale = self._scales()
+        self._check()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._finite(name, self._read(name))
+
+    def rows(self, name: str, index: Tensor) -> Tensor:
+        """Rows of a matrix, without reading the others."""
+        part = self._handles[self._file[name]].get_slice(name)
+        ids = index.flatten().tolist()
+        read: dict[int, Tensor] = {i: part[i : i + 1] for i in sorted(set(ids))}
+        width = self._names[name][1:]
+        taken = (
+            torch.cat([read[i] for i in ids])
+            if ids
+            else torch.zeros(0, *width, dtype=FLOATS[self._headers[name][1]])
+        )
+        return self._finite(name, taken).view(*index.shape, *width)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _read(self, name: str) -> Tensor:
+        x: Tensor = self._handles[self._file[name]].get_tensor(name)
+        if name not in self._scale:
+            return x
+        scale_name, block = self._scale[name]
+        scale = self._handles[self._file[scale_name]].get_tensor(scale_name).float()
+        return fp8_dequantize(x, scale, block=block, dtype=torch.float32)
+
+    def _finite(self, name: str, x: Tensor) -> Tensor:
+        if not bool(x.isfinite().all()):
+            at = tuple((~x.isfinite()).nonzero()[0].tolist())
+            raise CheckpointError(f"{name}{list(at)} is {float(x[at])}, but must be finite")
+        return x
+
+    def _header(self, name: str) -> tuple[tuple[int, ...], str]:
+        try:
+            part = self._handles[self._file[name]].get_slice(name)
+        except SafetensorError as missing:
+            raise CheckpointError(
+                f"{self._file[name]} has no tensor {name}, which the index says it has"
+            ) from missing
+        return tuple(part.get_shape()), part.get_dtype()
+
+    # -- checking ----------------------------------------------------------------------------
+
+    def _scales(self) -> dict[str, tuple[str, tuple[int, int] | None]]:
+        """The scale of each FP8 tensor, and the block it is for."""
+        found: dict[str, tuple[str, tuple[int, int] | None]] = {}
+        for name, (shape, dtype) in self._headers.items():
+            if dtype != FP8 or not name.endswith(".weight") or len(shape) != 2:
+                continue
+            stem = name.removesuffix("weight")
+            scale = next((stem + s for s in SCALES if stem + s in self._headers), None)
+            if scale is None:
+                raise CheckpointError(f"{name} is FP8 and has no {stem}{SCALES[0]}")
+            got, matrix = self._headers[scale][0], (shape[0], shape[1])
+            kinds = {scale_shape(matrix, block): block for block in (BLOCK, None)}
+            if got not in kinds:
+                wanted = " or ".join(map(str, kinds))
+                raise CheckpointError(f"{scale} has shape {got}, but must have {wanted}")
+            found[name] = scale, kinds[got]
+        return found
+
+    def _check(self) -> None:
+        scales = {scale for scale, _ in self._scale.values()}
+        missing = [n for n in self._names if n not in self._headers]
+        extra = [n for n in self._headers if n not in self._names and n not in scales]
+        wrong = []
+        for name in self._names.keys() & self._headers.keys():
+            (shape, dtype), want = self._headers[name], self._names[name]
+            if shape != want:
+                wrong.append(f"{name} has shape {shape}, but must have {want}")
+            elif dtype not in FLOATS and name not in self._scale:
+                wrong.append(f"{name} has dtype {dtype}, but must have {', '.join(FLOATS)}")
+        for what, names in (("lacks", missing), ("has unknown", extra)):
+            if names:
+                raise CheckpointError(f"the checkpoint {what} {_some(names)}")
+        if wrong:
+            raise CheckpointError(_some(sorted(wrong), "; "))
+
+
+def _some(names: list[str], between: str = ", ") -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
+
+
+def _files(place: Path) -> dict[str, Path]:
+    """The file of each tensor."""
+    index, single = place / "model.safetensors.index.json", place / "model.safetensors"
+    if index.is_file():
+        try:
+            told = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = {str(name): place / Path(str(file)).name for name, file in told.items()}
+        except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as broken:
+            raise CheckpointError(f"{index} is not an index of shards: {broken!r}") from broken
+        lost = sorted({f.name for f in files.values() if not f.is_file()})
+        if lost:
+            raise CheckpointError(f"{place} lacks {_some(lost)}, which the index names")
+        return files
+    if single.is_file():
+        return dict.fromkeys(_opened(single).keys(), single)
+    raise CheckpointError(f"{place} has no {single.name} and no {index.name}")
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as broken:
+        raise CheckpointError(f"{file} cannot be read: {broken}") from broken
