@@ -29,12 +29,14 @@ class LingModel:
         weights: The released checkpoint's names to tensors: a dict, or anything that reads them
                  when they are touched.
         dtype:   Compute in it, not in the dtype that the weights have.
+        absorbed: Run MLA in the latent space: the same function, rounded elsewhere.
     """
 
     def __init__(
-        self, config: LingConfig, weights: Weights, *, dtype: torch.dtype | None = None
-    ) -> None:
-        self.config = config
+        self, config: LingConfig, weights: Weights, *, dtype: torch.dtype | None = None,
+        absorbed: bool = False,
+    ) -> None:  # fmt: skip
+        self.config, self.absorbed = config, absorbed
         self.weights = weights if dtype is None else InDtype(weights, dtype)
 
     def new_cache(self, batch: int) -> HybridCache:
@@ -154,6 +156,7 @@ class LingModel:
             x = decoder_layer(
                 x, self.weights, self.config, layer=layer, positions=positions, valid=valid,
                 cache=None if cache is None else cache.layers[layer], tap=tap,
+                absorbed=self.absorbed,
             )  # fmt: skip
         if cache is not None:
             cache.valid = valid

@@ -21,7 +21,7 @@ __all__ = ["decoder_layer"]
 def decoder_layer(
     x: Tensor, weights: Weights, config: LingConfig, *, layer: int, positions: Tensor,
     cache: LightningCache | LatentCache | None = None, valid: Tensor | None = None,
-    tap: Tap = silent,
+    tap: Tap = silent, absorbed: bool = False,
 ) -> Tensor:  # fmt: skip
     """Attention and MLP, each behind a norm and added to what came in.
 
@@ -39,6 +39,8 @@ def decoder_layer(
         tap:       Sees and may replace ``layers.{layer}.attention``, what `moe_block` names,
                    ``layers.{layer}.mlp`` and ``layers.{layer}.output``, all (B, T, D).
 
+        absorbed:  As `mla_layer`.
+
     Returns:
         (B, T, D), the dtype of ``x``.
 
@@ -51,8 +53,9 @@ def decoder_layer(
     if config.is_mla(layer):
         assert cache is None or isinstance(cache, LatentCache)
         attended = mla_layer(
-            normed, weights, config, layer=layer, positions=positions, cache=cache, valid=valid
-        )
+            normed, weights, config, layer=layer, positions=positions, cache=cache, valid=valid,
+            absorbed=absorbed,
+        )  # fmt: skip
     else:
         assert cache is None or isinstance(cache, LightningCache)
         attended = lightning_layer(

@@ -1,0 +1,76 @@
+"""Laws of rope_table."""
+
+import math
+
+import pytest
+import torch
+from drawing import assert_near
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingspec.reference import ContractError, rope_table
+from lingspec.reference.ops.rope_table import frequencies, magnitude
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+
+
+@given(p=st.integers(0, 1 << 20), j=st.integers(0, 3))
+def test_an_entry_is_cosine_and_sine_of_position_times_frequency(p, j):
+    cos, sin = rope_table(torch.tensor([float(p)]).double(), rotary_dim=8, theta=1e4)
+    angle = p * 1e4 ** (-2 * j / 8)
+    assert abs(float(cos[0, j]) - math.cos(angle)) < 1e-9
+    assert abs(float(sin[0, j]) - math.sin(angle)) < 1e-9
+
+
+def test_the_table_has_the_shape_of_the_positions():
+    cos, sin = rope_table(torch.arange(6).view(2, 3), rotary_dim=4, theta=1e4)
+    assert cos.shape == sin.shape == (2, 3, 2)
+    assert cos.dtype == torch.float32
+    assert torch.equal(cos[0, 0], torch.ones(2))
+
+
+@pytest.mark.parametrize("position", [1000, 131071, 1048575])
+def test_float32_angles_are_products_of_float32_numbers(position):
+    cos, _ = rope_table(torch.tensor([position]), rotary_dim=64, theta=6e6)
+    angle = torch.tensor(float(position)) * frequencies(64, 6e6).float()
+    assert torch.equal(cos[0], angle.cos())
+
+
+def test_yarn_leaves_fast_frequencies_and_divides_slow_ones():
+    plain, scaled = frequencies(64, 1e4), frequencies(64, 1e4, YARN)
+    turns = plain * 1024 / (2 * math.pi)
+    assert_near(scaled[turns > 64], plain[turns > 64])
+    assert_near(scaled[turns < 0.5], plain[turns < 0.5] / 4)
+    ratio = scaled / plain
+    assert bool((ratio.diff() <= 1e-15).all())
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({}, 0.1 * math.log(4) + 1),
+        ({"attention_factor": 0.7}, 0.7),
+        ({"mscale": 0.707, "mscale_all_dim": 0.707}, 1.0),
+        ({"mscale": 2.0, "mscale_all_dim": 1.0}, (0.2 * math.log(4) + 1) / (0.1 * math.log(4) + 1)),
+        ({"mscale_all_dim": 1.0}, 0.1 * math.log(4) + 1),
+        ({"factor": 1.0}, 1.0),
+    ],
+)
+def test_the_magnitude_of_yarn(given, want):
+    assert magnitude({**YARN, **given}) == pytest.approx(want, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"rotary_dim": 5}, "rotary_dim has value 5"),
+        ({"theta": 1.0}, "theta has value 1.0"),
+        ({"scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_type linear"),
+        ({"scaling": {"rope_type": "yarn", "factor": 2.0}}, "original_max_position_embeddings"),
+        ({"scaling": {**YARN, "beta": 2}}, "scaling has keys beta"),
+    ],
+)
+def test_a_wrong_argument_is_named(given, text):
+    with pytest.raises(ContractError) as refused:
+        rope_table(torch.arange(3), **{"rotary_dim": 8, "theta": 1e4, **given})
+    assert text in str(refused.value)
