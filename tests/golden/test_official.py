@@ -35,7 +35,7 @@ def far(got: Tensor, want: Tensor) -> float:
 
 
 def assert_alike(seen: dict[str, Tensor], trace: dict[str, Tensor], rows: Tensor | None) -> None:
-    """Every tensor of the trace was seen, and is the same; ``rows`` are those that mean something."""
+    """Every tensor of the trace was seen, and is the same in the rows that mean something."""
     assert seen.keys() >= trace.keys(), sorted(trace.keys() - seen.keys())
     for name, want in trace.items():
         got = seen[name].reshape(want.shape)

@@ -1,0 +1,98 @@
+"""LingConfig: what is read, what is derived, what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from lingspec.reference import ConfigError, LingConfig
+from lingspec.reference.config import PRESETS
+
+ONE_T = LingConfig.preset("ling-2.5-1t")
+TOLD = {"architectures": ["BailingMoeV2_5ForCausalLM"], "model_type": "bailing_hybrid"}
+
+
+def changed(**changes):
+    known = {f.name: getattr(ONE_T, f.name) for f in dataclasses.fields(ONE_T)}
+    return {**TOLD, **known, "decay_layer_origin": 1, **changes}
+
+
+def test_seven_lightning_layers_stand_before_one_of_mla():
+    assert [i for i in range(80) if ONE_T.is_mla(i)] == [7, 15, 23, 31, 39, 47, 55, 63, 71, 79]
+    assert [i for i in range(80) if not ONE_T.is_moe(i)] == [0, 1, 2, 3]
+
+
+def test_layers_behind_the_last_whole_group_and_mtp_layers_are_mla():
+    config = dataclasses.replace(ONE_T, num_hidden_layers=10, layer_group_size=4)
+    assert [i for i in range(12) if config.is_mla(i)] == [3, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_can_be_made(name):
+    assert LingConfig.preset(name).rotary_dim == 64
+
+
+def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
+    assert ONE_T.mla_scale == 192**-0.5
+    yarn = {"rope_type": "yarn", "factor": 4.0, "mscale_all_dim": 1.0}
+    config = dataclasses.replace(ONE_T, rope_scaling=yarn)
+    assert config.mla_scale == pytest.approx(192**-0.5 * 1.1386294361119891**2, rel=1e-15)
+    assert config.rope_scaling["original_max_position_embeddings"] == 131072
+
+
+def test_a_file_is_read_and_its_silence_filled_as_in_the_released_class(tmp_path):
+    file = tmp_path / "config.json"
+    told = {**TOLD, "num_key_value_heads": 16, "torch_dtype": "float32", "rope_interleave": True}
+    file.write_text(json.dumps(told))
+    config = LingConfig.from_json(file)
+    assert (config.num_hidden_layers, config.dtype, config.decay_layer_origin) == (20, "float32", 1)
+
+
+REFUSED = [
+    ({"architectures": ["LlamaForCausalLM"]}, "must hold 'BailingMoeV2_5ForCausalLM'"),
+    ({"architectures": None}, "architectures is missing"),
+    ({"architectures": ["BailingMoeV3ForCausalLM"]}, "this is Ling 3.0"),
+    ({"kda_head_dim": 128}, "this is Ling 3.0"),
+    ({"heads": 4}, "unknown key 'heads' = 4"),
+    ({"hidden_act": "gelu"}, "hidden_act is 'gelu', but must be 'silu'"),
+    ({"norm_topk_prob": False}, "norm_topk_prob is False"),
+    ({"linear_silu": True}, "linear_silu is True"),
+    ({"rope_interleave": False}, "rope_interleave is False"),
+    ({"num_key_value_heads": 8}, "num_key_value_heads is 8, but must be 64"),
+    ({"qk_rope_head_dim": 32}, "qk_rope_head_dim is 32, but must be 64"),
+    ({"group_norm_size": 7}, "group_norm_size is 7, but must be a divisor of 8192"),
+    ({"n_group": 7}, "n_group is 7, but must be a divisor of 256"),
+    ({"topk_group": 9}, "topk_group is 9, but must be at most 8"),
+    ({"num_experts_per_tok": 129}, "num_experts_per_tok is 129, but must be at most 128"),
+    ({"num_hidden_layers": 1}, "num_hidden_layers is 1, but must be at least 2"),
+    ({"first_k_dense_replace": 81}, "first_k_dense_replace is 81"),
+    ({"hidden_size": "8192"}, "hidden_size is '8192', but must be int"),
+    ({"use_qk_norm": 1}, "use_qk_norm is 1, but must be bool"),
+    ({"vocab_size": True}, "vocab_size is True, but must be int"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type is 'linear'"),
+    ({"rope_scaling": {"type": "yarn", "factor": 2.0, "beta": 1}}, "rope_scaling is ['beta']"),
+    ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "factor is 0.5, but must be a number >= 1"),
+    ({"rope_scaling": {"type": "yarn", "factor": 2.0, "rope_theta": 1e4}}, "rope_theta is 10000.0"),
+    ({"decay_layer_origin": 2}, "decay_layer_origin is 2, but must be 0 or 1"),
+    ({"rms_norm_eps": 0.0}, "rms_norm_eps is 0.0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), REFUSED, ids=lambda x: str(x)[:40])
+def test_another_model_and_a_contradiction_are_refused(changes, text):
+    with pytest.raises(ConfigError) as refused:
+        LingConfig.from_dict(changed(**changes))
+    assert text in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", b"\xff\xfe"])
+def test_a_broken_file_is_named(tmp_path, content):
+    file = tmp_path / "config.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        LingConfig.from_json(file)
+
+
+def test_an_unknown_preset_names_the_known():
+    with pytest.raises(ConfigError, match=r"no preset 'ling-3'; there are ling-2\.5-1t"):
+        LingConfig.preset("ling-3")
