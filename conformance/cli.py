@@ -143,6 +143,18 @@ def ops(op: str | None, as_json: bool) -> int:
     return 0
 
 
+@main.command()
+@click.argument("preset_or_file", default="ling-2.5-1t")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw it.")
+@_json_flag
+@_one_line
+def model(preset_or_file: str, as_json: bool, plot: Path | None) -> int:
+    """Layers, parameters, caches and FLOPs of a preset or a config.json."""
+    from lingspec.conformance.verbs.model import model as tell
+
+    return tell(preset_or_file, as_json=as_json, plot=plot)
+
+
 def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     if match := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text):
         part, parts = int(match[1]), int(match[2])
