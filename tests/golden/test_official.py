@@ -98,7 +98,7 @@ def forced(trace: dict[str, Tensor], seen: dict[str, Tensor]):
     return tap
 
 
-def test_bfloat16_layers_have_the_bits_of_the_trace():
+def test_bfloat16_layers_come_out_one_by_one_with_the_routing_of_the_trace():
     model, trace = opened("bf16")
     B, T = trace["input_ids"].shape
     positions = torch.arange(T).expand(B, T)
