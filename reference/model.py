@@ -25,10 +25,10 @@ class LingModel:
     """The model, as a function of its configuration and of a mapping of weights.
 
     Args:
-        config:  What it is made of.
-        weights: The released checkpoint's names to tensors: a dict, or anything that reads them
-                 when they are touched.
-        dtype:   Compute in it, not in the dtype that the weights have.
+        config:   What it is made of.
+        weights:  The released checkpoint's names to tensors: a dict, or anything that reads them
+                  when they are touched.
+        dtype:    Compute in it, not in the dtype that the weights have.
         absorbed: Run MLA in the latent space: the same function, rounded elsewhere.
     """
 
@@ -67,8 +67,7 @@ class LingModel:
             ContractError: an argument is not as above, or not that of the cache.
         """
         tap = tap or silent
-        x, normed = self._body(input_ids, positions, attention_mask, cache, tap)
-        del x
+        normed = self._body(input_ids, positions, attention_mask, cache, tap)
         return tapped(tap, "logits", self.head(normed))
 
     def mtp(self, input_ids: Tensor, *, tap: Tap | None = None) -> list[Tensor]:
@@ -80,7 +79,7 @@ class LingModel:
         tap = tap or silent
         config, first = self.config, self.config.num_hidden_layers
         positions = self._positions(input_ids, None, 0)
-        _, x = self._body(input_ids, positions, None, None, tap)
+        x = self._body(input_ids, positions, None, None, tap)
         ids, made = input_ids, []
         for layer in range(first, first + config.num_nextn_predict_layers):
             ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
@@ -145,8 +144,8 @@ class LingModel:
     def _body(
         self, input_ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None,
         cache: HybridCache | None, tap: Tap,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Hidden states before and after the last norm."""
+    ) -> Tensor:  # fmt: skip
+        """Hidden states after the last norm."""
         self._check(input_ids, cache)
         seen = 0 if cache is None else cache.length
         valid = self._valid(input_ids, attention_mask, cache)
@@ -161,7 +160,7 @@ class LingModel:
         if cache is not None:
             cache.valid = valid
         normed = rms_norm(x, self.weights["model.norm.weight"], eps=self.config.rms_norm_eps)
-        return x, tapped(tap, "final_norm", normed)
+        return tapped(tap, "final_norm", normed)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) to (B, T, D)."""

@@ -151,6 +151,7 @@ def test_generation_is_greedy_or_drawn_and_repeats():
     assert torch.equal(greedy[:, :5], ids)
     logits = model(greedy[:, :-1])
     live = ~torch.isin(greedy[:, 5:-1], torch.tensor([1])).any(1)
+    assert bool(live.any())
     assert torch.equal(logits[live, 4:].argmax(-1), greedy[live, 5:])
     drawn = [model.generate(ids, 4, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])

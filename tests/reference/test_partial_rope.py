@@ -22,7 +22,8 @@ def test_scores_depend_on_the_distance_alone(shift, seed):
         a, b = (partial_rope(x, *tables(first, 5)) for x in (q, k))
         return torch.einsum("bthk,bshk->bhts", a, b)
 
-    assert_near(scores(shift), scores(0), 1e-9)
+    # an angle of 1000 errs by 2^-43, twice in each of 6 products of order 10
+    assert_near(scores(shift), scores(0), 1e-10)
 
 
 @given(seed=st.integers(0, 99))
