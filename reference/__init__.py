@@ -1,8 +1,10 @@
 """What is right: slow, readable, plain PyTorch."""
 
-from lingspec.reference.checkpoint import CheckpointError, open_checkpoint
+from lingspec.reference.call import Call
+from lingspec.reference.checkpoint import open_checkpoint
 from lingspec.reference.checks import ContractError
 from lingspec.reference.config import ConfigError, LingConfig
+from lingspec.reference.layout import CheckpointError
 from lingspec.reference.model import LingModel
 from lingspec.reference.ops import (
     add_rms_norm,
@@ -29,6 +31,7 @@ from lingspec.reference.ops import (
 from lingspec.reference.rounding import at, rounding
 
 __all__ = [
+    "Call",
     "CheckpointError",
     "ConfigError",
     "ContractError",

@@ -5,6 +5,9 @@ Letters: B batch, S tokens seen, H heads, K key dim, V value dim, L latent rank,
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -37,11 +40,13 @@ class LatentCache:
 
 @dataclass
 class HybridCache:
-    """One cache a layer; which tokens were padding; how many tokens there were."""
+    """One cache a layer; which tokens were padding; where each sequence goes on."""
 
     config: LingConfig
+    dtype: torch.dtype  # of the activations
     layers: list[LightningCache | LatentCache]
     valid: Tensor  # (B, S) bool: False where a token was padding
+    due: Tensor  # (B,) int64: the position of the next token
 
     @classmethod
     def empty(cls, config: LingConfig, batch: int, dtype: torch.dtype) -> HybridCache:
@@ -56,12 +61,29 @@ class HybridCache:
             else LightningCache(torch.zeros(batch, H, K, K, dtype=wide))
             for layer in range(config.num_hidden_layers)
         ]
-        return cls(config, layers, torch.zeros(batch, 0, dtype=torch.bool))
+        nothing = torch.zeros(batch, 0, dtype=torch.bool)
+        return cls(config, dtype, layers, nothing, torch.zeros(batch, dtype=torch.int64))
 
     @property
     def length(self) -> int:
         """Tokens seen, padding included."""
         return self.valid.shape[1]
+
+    def saw(self, positions: Tensor, valid: Tensor) -> None:
+        """Note that tokens at ``positions`` (B, T) came; ``valid`` is of all tokens now."""
+        self.valid = valid
+        if positions.shape[1]:
+            self.due = positions[:, -1].long() + 1
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Inside, an error leaves the cache as it was."""
+        was = [dataclasses.replace(layer) for layer in self.layers], self.valid, self.due
+        try:
+            yield
+        except BaseException:
+            self.layers, self.valid, self.due = was
+            raise
 
     def bytes(self) -> int:
         """What the tensors take."""

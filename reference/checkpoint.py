@@ -12,21 +12,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lingspec.reference.config import LingConfig
-from lingspec.reference.layout import tensors
+from lingspec.reference.layout import CheckpointError, check, some, tensors
 from lingspec.reference.ops.fp8_dequantize import fp8_dequantize
 from lingspec.reference.ops.fp8_quantize import scale_shape
 
-__all__ = ["Checkpoint", "CheckpointError", "open_checkpoint"]
+__all__ = ["Checkpoint", "open_checkpoint"]
 
 SCALES = ("weight_scale", "weight_scale_inv")  # compressed-tensors; DeepSeek's name
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 FP8 = "F8_E4M3"
 BLOCK = (128, 128)
-SHOWN = 3  # names in an error
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is not what its configuration says, or that cannot be read."""
 
 
 def open_checkpoint(folder: str | Path, config: LingConfig | None = None) -> Checkpoint:
@@ -70,6 +65,8 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def rows(self, name: str, index: Tensor) -> Tensor:
         """Rows of a matrix, without reading the others."""
+        if name in self._scale:
+            return self[name][index]
         part = self._handles[self._file[name]].get_slice(name)
         ids = index.flatten().tolist()
         read: dict[int, Tensor] = {i: part[i : i + 1] for i in sorted(set(ids))}
@@ -81,11 +78,20 @@ class Checkpoint(Mapping[str, Tensor]):
         )
         return self._finite(name, taken).view(*index.shape, *width)
 
+    def part(self, name: str, rows: slice) -> Tensor:
+        """Neighbouring rows of a matrix, without reading the others."""
+        if name in self._scale:
+            return self[name][rows]
+        return self._finite(name, self._handles[self._file[name]].get_slice(name)[rows])
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -134,25 +140,15 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _check(self) -> None:
         scales = {scale for scale, _ in self._scale.values()}
-        missing = [n for n in self._names if n not in self._headers]
-        extra = [n for n in self._headers if n not in self._names and n not in scales]
-        wrong = []
-        for name in self._names.keys() & self._headers.keys():
-            (shape, dtype), want = self._headers[name], self._names[name]
-            if shape != want:
-                wrong.append(f"{name} has shape {shape}, but must have {want}")
-            elif dtype not in FLOATS and name not in self._scale:
-                wrong.append(f"{name} has dtype {dtype}, but must have {', '.join(FLOATS)}")
-        for what, names in (("lacks", missing), ("has unknown", extra)):
-            if names:
-                raise CheckpointError(f"the checkpoint {what} {_some(names)}")
+        held = {name: head for name, head in self._headers.items() if name not in scales}
+        check(self.config, {name: shape for name, (shape, _) in held.items()})
+        wrong = [
+            f"{name} has dtype {dtype}, but must have {', '.join(FLOATS)}"
+            for name, (_, dtype) in sorted(held.items())
+            if dtype not in FLOATS and name not in self._scale
+        ]
         if wrong:
-            raise CheckpointError(_some(sorted(wrong), "; "))
-
-
-def _some(names: list[str], between: str = ", ") -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return between.join(names[:SHOWN]) + more
+            raise CheckpointError(some(wrong, "; "))
 
 
 def _files(place: Path) -> dict[str, Path]:
@@ -166,7 +162,7 @@ def _files(place: Path) -> dict[str, Path]:
             raise CheckpointError(f"{index} is not an index of shards: {broken!r}") from broken
         lost = sorted({f.name for f in files.values() if not f.is_file()})
         if lost:
-            raise CheckpointError(f"{place} lacks {_some(lost)}, which the index names")
+            raise CheckpointError(f"{place} lacks {some(lost)}, which the index names")
         return files
     if single.is_file():
         return dict.fromkeys(_opened(single).keys(), single)

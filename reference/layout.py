@@ -6,14 +6,44 @@ E experts, I hidden channels of an expert.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lingspec.reference.config import LingConfig
 
-__all__ = ["FLOAT32", "layer_tensors", "tensors"]
+__all__ = ["FLOAT32", "CheckpointError", "check", "layer_tensors", "some", "tensors"]
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
+SHOWN = 3  # names in an error
 FLOAT32 = (".expert_bias",)  # endings of names whose tensors are float32 in a bf16 checkpoint
+
+
+class CheckpointError(ValueError):
+    """Weights that are not what their configuration says, or that cannot be read."""
+
+
+def check(config: LingConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare names and shapes with those of a configuration.
+
+    Raises:
+        CheckpointError: some are missing, unknown or misshapen.
+    """
+    names = dict(tensors(config))
+    missing, extra = ([n for n in a if n not in b] for a, b in ((names, shapes), (shapes, names)))
+    for what, these in (("lacks", missing), ("has unknown", extra)):
+        if these:
+            raise CheckpointError(f"the checkpoint {what} {some(these)}")
+    wrong = [
+        f"{name} has shape {tuple(shapes[name])}, but must have {want}"
+        for name, want in names.items() if tuple(shapes[name]) != want
+    ]  # fmt: skip
+    if wrong:
+        raise CheckpointError(some(wrong, "; "))
+
+
+def some(names: list[str], between: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
 
 
 def tensors(config: LingConfig) -> Tensors:

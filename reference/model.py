@@ -5,20 +5,33 @@ Letters: B batch, T tokens, S tokens seen, D hidden size.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor
 
 from lingspec.reference.cache import HybridCache
+from lingspec.reference.call import Call, Ready, ready
 from lingspec.reference.checks import require
 from lingspec.reference.config import LingConfig
-from lingspec.reference.layers.decoder_layer import decoder_layer
+from lingspec.reference.layers.decoder_layer import attended, fed_forward
 from lingspec.reference.layers.moe_block import Tap, silent, tapped
 from lingspec.reference.layers.mtp_layer import mtp_layer
+from lingspec.reference.layout import check
 from lingspec.reference.ops.rms_norm import rms_norm
 from lingspec.reference.precision import work
-from lingspec.reference.weights import InDtype, Weights, rows
+from lingspec.reference.weights import InDtype, Once, Weights, part, rows
 
 __all__ = ["LingModel"]
+
+Done = Callable[[int, int], None]
+HEAD_ROWS = 8192  # of the vocabulary at a time: its matrix need not fit into memory
+
+
+def unseen(_layers: int, _of: int) -> None:
+    """For who does not watch a run."""
 
 
 class LingModel:
@@ -30,18 +43,26 @@ class LingModel:
                   when they are touched.
         dtype:    Compute in it, not in the dtype that the weights have.
         absorbed: Run MLA in the latent space: the same function, rounded elsewhere.
+
+    Raises:
+        CheckpointError: a dict lacks a tensor, has an unknown one, or one of another shape.
     """
 
     def __init__(
         self, config: LingConfig, weights: Weights, *, dtype: torch.dtype | None = None,
         absorbed: bool = False,
     ) -> None:  # fmt: skip
+        if isinstance(weights, dict):
+            check(config, {name: tuple(x.shape) for name, x in weights.items()})
         self.config, self.absorbed = config, absorbed
         self.weights = weights if dtype is None else InDtype(weights, dtype)
 
-    def new_cache(self, batch: int) -> HybridCache:
+    def new_cache(self, batch: int, *, decay_layer_origin: int | None = None) -> HybridCache:
         """The cache of ``batch`` sequences of which no token was seen."""
-        return HybridCache.empty(self.config, batch, self.weights["model.norm.weight"].dtype)
+        config = self.config
+        if decay_layer_origin is not None:
+            config = dataclasses.replace(config, decay_layer_origin=decay_layer_origin)
+        return HybridCache.empty(config, batch, self._dtype())
 
     def __call__(
         self, input_ids: Tensor, positions: Tensor | None = None,
@@ -50,25 +71,41 @@ class LingModel:
     ) -> Tensor:  # fmt: skip
         """Logits of the token after each token.
 
-        Args:
-            input_ids:      (B, T) integers below the vocabulary's size.
-            positions:      (B, T) integers; by default they count on from the cache.
-            attention_mask: (B, S) of 0 and 1 over all tokens seen, 0 at padding, which lies on the
-                            left. By default nothing is padding that was not before.
-            cache:          What was seen before; it is brought up to date. None: nothing was.
-            tap:            Sees every named tensor, in order, and may return another in its place:
-                            ``embeddings``, what `decoder_layer` names for every layer,
-                            ``final_norm``, ``logits``.
+        The arguments are those of `Call`. The tap sees ``embeddings``, what `decoder_layer` names
+        for every layer, ``final_norm`` and ``logits``.
 
         Returns:
             (B, T, vocabulary) float32; float64 where the model computes in it.
 
         Raises:
-            ContractError: an argument is not as above, or not that of the cache.
+            ContractError: an argument is not as `Call` says, or not that of the cache.
         """
-        tap = tap or silent
-        normed = self._body(input_ids, positions, attention_mask, cache, tap)
-        return tapped(tap, "logits", self.head(normed))
+        return self.together([Call(input_ids, positions, attention_mask, cache, tap or silent)])[0]
+
+    def together(self, calls: Sequence[Call], *, done: Done = unseen) -> list[Tensor]:
+        """The logits of several calls, with one pass over the weights.
+
+        At true size the weights are what costs. A prompt and the tokens behind it are calls that
+        share a cache; both layer origins, or runs that a tap disturbs, are calls with caches of
+        their own. Within a layer all calls attend, in turn, before any is fed forward.
+
+        Args:
+            calls: In order; each sees in its cache what the calls before it left there.
+            done:  Told after every layer how many there were, and of how many.
+
+        Returns:
+            As `__call__`, of each call.
+
+        Raises:
+            ContractError: as `__call__`. The caches are as they were.
+        """
+        with ExitStack() as caches:
+            for cache in {id(c.cache): c.cache for c in calls}.values():
+                if cache is not None:
+                    caches.enter_context(cache.kept_on_error())
+            runs = self._body(calls, done)
+            logits = self._head([run.x for run in runs])
+        return [tapped(run.tap, "logits", x) for run, x in zip(runs, logits, strict=True)]
 
     def mtp(self, input_ids: Tensor, *, tap: Tap | None = None) -> list[Tensor]:
         """Logits of every MTP layer in turn: the first predicts the token after the next one.
@@ -78,15 +115,15 @@ class LingModel:
         """
         tap = tap or silent
         config, first = self.config, self.config.num_hidden_layers
-        positions = self._positions(input_ids, None, 0)
-        x = self._body(input_ids, positions, None, None, tap)
-        ids, made = input_ids, []
+        (run,) = self._body([Call(input_ids, tap=tap)], unseen)
+        x, ids, made = run.x, input_ids, []
         for layer in range(first, first + config.num_nextn_predict_layers):
             ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
             x = mtp_layer(
-                x, self.embed(ids), self.weights, config, layer=layer, positions=positions, tap=tap
-            )
-            made.append(tapped(tap, "mtp_logits", self.head(x)))
+                x, self.embed(ids), self.weights, config, layer=layer, positions=run.positions,
+                tap=tap,
+            )  # fmt: skip
+            made.append(tapped(tap, "mtp_logits", self._head([x])[0]))
         return made
 
     def generate(
@@ -141,79 +178,55 @@ class LingModel:
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _body(
-        self, input_ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None,
-        cache: HybridCache | None, tap: Tap,
-    ) -> Tensor:  # fmt: skip
-        """Hidden states after the last norm."""
-        self._check(input_ids, cache)
-        seen = 0 if cache is None else cache.length
-        valid = self._valid(input_ids, attention_mask, cache)
-        positions = self._positions(input_ids, positions, seen)
-        x = tapped(tap, "embeddings", self.embed(input_ids))
-        for layer in range(self.config.num_hidden_layers):
-            x = decoder_layer(
-                x, self.weights, self.config, layer=layer, positions=positions, valid=valid,
-                cache=None if cache is None else cache.layers[layer], tap=tap,
+    def _body(self, calls: Sequence[Call], done: Done) -> list[Ready]:
+        """The calls, with their hidden states after the last norm."""
+        config, dtype = self.config, self._dtype()
+        runs = [ready(call, config, dtype) for call in calls]
+        for run in runs:
+            run.x = tapped(run.tap, "embeddings", self.embed(run.input_ids))
+        for layer in range(config.num_hidden_layers):
+            self._layer(runs, layer)
+            done(layer + 1, config.num_hidden_layers)
+        weight = self.weights["model.norm.weight"]
+        for run in runs:
+            normed = rms_norm(run.x, weight, eps=config.rms_norm_eps)
+            run.x = tapped(run.tap, "final_norm", normed)
+        return runs
+
+    def _layer(self, runs: Sequence[Ready], layer: int) -> None:
+        """`decoder_layer` of every run."""
+        weights = Once(self.weights)
+        hs = [
+            attended(
+                run.x, weights, run.config, layer=layer, positions=run.positions, valid=run.valid,
+                cache=None if run.cache is None else run.cache.layers[layer], tap=run.tap,
                 absorbed=self.absorbed,
-            )  # fmt: skip
-        if cache is not None:
-            cache.valid = valid
-        normed = rms_norm(x, self.weights["model.norm.weight"], eps=self.config.rms_norm_eps)
-        return tapped(tap, "final_norm", normed)
+            )
+            for run in runs
+        ]  # fmt: skip
+        weights, taps = Once(self.weights), [run.tap for run in runs]
+        xs = fed_forward(hs, weights, self.config, layer=layer, taps=taps)
+        for run, x in zip(runs, xs, strict=True):
+            run.x = x
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) to (B, T, D)."""
         return rows(self.weights, "model.word_embeddings.weight", input_ids)
 
-    def head(self, normed: Tensor) -> Tensor:
+    def _head(self, normed: Sequence[Tensor]) -> list[Tensor]:
         """(B, T, D) to logits: the product is rounded to the dtype of ``normed``, then widened."""
-        tied = self.config.tie_word_embeddings
-        weight = self.weights["model.word_embeddings.weight" if tied else "lm_head.weight"]
-        return work((work(normed) @ work(weight).mT).to(normed.dtype))
+        tied, size = self.config.tie_word_embeddings, self.config.vocab_size
+        name = "model.word_embeddings.weight" if tied else "lm_head.weight"
+        made: list[list[Tensor]] = [[] for _ in normed]
+        for first in range(0, size, HEAD_ROWS):
+            weight = work(part(self.weights, name, slice(first, min(first + HEAD_ROWS, size))))
+            for logits, x in zip(made, normed, strict=True):
+                logits.append(work((work(x) @ weight.mT).to(x.dtype)))
+        return [torch.cat(logits, dim=-1) for logits in made]
 
-    def _check(self, input_ids: Tensor, cache: HybridCache | None) -> None:
-        ok = input_ids.dtype in (torch.int32, torch.int64) and input_ids.dim() == 2
-        require(ok, "input_ids", "shape and dtype", (tuple(input_ids.shape), input_ids.dtype),
-                "(B, T) of int32 or int64")  # fmt: skip
-        size = self.config.vocab_size
-        wrong = input_ids[(input_ids < 0) | (input_ids >= size)].tolist()
-        require(not wrong, "input_ids", "values", wrong[:3], f"integers from 0 to {size - 1}")
-        if cache is not None:
-            require(cache.config == self.config, "cache", "configuration", "of another model",
-                    "that of this model")  # fmt: skip
-            B, held = input_ids.shape[0], cache.valid.shape[0]
-            require(held == B, "cache", "batch", held, f"{B}, as input_ids")
-
-    def _positions(self, input_ids: Tensor, positions: Tensor | None, seen: int) -> Tensor:
-        B, T = input_ids.shape
-        if positions is None:
-            return torch.arange(seen, seen + T).expand(B, T)
-        require(
-            tuple(positions.shape) == (B, T),
-            "positions",
-            "shape",
-            tuple(positions.shape),
-            f"({B}, {T})",
-        )
-        ok = positions.dtype in (torch.int32, torch.int64) and bool((positions >= 0).all())
-        require(ok, "positions", "values", positions.tolist(), "integers >= 0")
-        return positions
-
-    def _valid(self, input_ids: Tensor, mask: Tensor | None, cache: HybridCache | None) -> Tensor:
-        B, T = input_ids.shape
-        before = torch.zeros(B, 0, dtype=torch.bool) if cache is None else cache.valid
-        if mask is None:
-            return torch.cat([before, torch.ones(B, T, dtype=torch.bool)], dim=1)
-        name, shape = "attention_mask", (B, before.shape[1] + T)
-        require(tuple(mask.shape) == shape, name, "shape", tuple(mask.shape), f"{shape}")
-        valid = mask == 1
-        require(bool((valid | (mask == 0)).all()), name, "values", mask.tolist(), "0 and 1")
-        never_falls = bool((valid[:, 1:] | ~valid[:, :-1]).all())
-        require(never_falls, name, "rows", mask.tolist(), "padding on the left only")
-        same = torch.equal(valid[:, : before.shape[1]], before)
-        require(same, name, "rows", mask.tolist(), "what the cache was filled with")
-        return valid
+    def _dtype(self) -> torch.dtype:
+        """That of the activations."""
+        return self.weights["model.norm.weight"].dtype
 
 
 def _picked(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

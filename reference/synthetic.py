@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,9 +20,11 @@ from lingspec.reference.checks import require
 from lingspec.reference.config import LingConfig
 from lingspec.reference.layout import FLOAT32, tensors
 
-__all__ = ["Recipe", "Synthetic", "hashed", "keys", "recipe"]
+__all__ = ["Recipe", "Synthetic", "keys", "mixed", "recipe"]
 
-WORDS = 1 << 16  # hashed at a time: what stays in a core's cache
+WORDS = 1 << 17  # hashed at a time: what stays in the caches of two cores
+SMALL, LARGE = 1 << 20, 1 << 29  # bytes: buffers of other sizes are not kept
+MOST = 4  # buffers kept: the three matrices of an expert, and one more
 # Finaliser "lowbias32" of Chris Wellons' hash prospector (public domain).
 MULTIPLY, AGAIN = 0x7FEB352D, 0x846CA68B
 SPREAD = math.sqrt((2**16 - 1) / 3)  # standard deviation of an odd number from -255 to 255
@@ -44,16 +47,17 @@ def keys(name: str, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little") | 1, int.from_bytes(digest[4:8], "little")
 
 
-def hashed(index: Tensor, factor: int, offset: int) -> Tensor:
-    """The 32-bit hashes of int32 word numbers, in place.
+def mixed(x: Tensor) -> Tensor:
+    """The 32-bit hashes of int32 numbers, in place.
 
-        x = factor index + offset;  x ^= x >> 16;  x *= a;  x ^= x >> 15;  x *= b;  x ^= x >> 16
+        x ^= x >> 16;  x *= a;  x ^= x >> 15;  x *= b;  x ^= x >> 16
 
     modulo 2^32, with logical shifts.
     """
-    x = index.mul_(_signed(factor)).add_(_signed(offset))
+    shifted = torch.empty_like(x)
     for shift, multiply in ((16, MULTIPLY), (15, AGAIN), (16, 1)):
-        x.bitwise_xor_((x >> shift).bitwise_and_((1 << (32 - shift)) - 1))
+        torch.bitwise_right_shift(x, shift, out=shifted)
+        x.bitwise_xor_(shifted.bitwise_and_((1 << (32 - shift)) - 1))
         if multiply != 1:
             x.mul_(_signed(multiply))
     return x
@@ -91,6 +95,7 @@ class Synthetic(Mapping[str, Tensor]):
     ) -> None:
         self.config, self.seed, self.dtype = config, seed, dtype
         self._shapes = dict(tensors(config))
+        self._memory = _Memory()
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self._shapes[name]
@@ -101,6 +106,9 @@ class Synthetic(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._shapes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor that is not made."""
@@ -114,41 +122,92 @@ class Synthetic(Mapping[str, Tensor]):
         return whole.view(*index.shape, width)
 
     def part(self, name: str, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """A block of a matrix, as a tensor-parallel rank holds it; nothing else is kept."""
+        """A block of a matrix, as a tensor-parallel rank holds it; no others are made."""
         height, width = self._shapes[name]
-        first, last, step = rows.indices(height)
-        require(step == 1, "rows", "step", step, "1")
-        return torch.cat(
-            [self._made(name, i * width, width)[columns][None] for i in range(first, last)]
-            or [torch.zeros(0, len(range(width)[columns]), dtype=self.dtype)]
-        )
+        (top, bottom, step), (left, right, stride) = rows.indices(height), columns.indices(width)
+        require(step == stride == 1, "rows, columns", "steps", (step, stride), "1 and 1")
+        height, count = max(bottom - top, 0), max(right - left, 0)
+        if count == width:
+            return self._made(name, top * width, height * width).view(height, width)
+        if width % 4:  # rows start within a word
+            made = [self._made(name, r * width + left, count) for r in range(top, top + height)]
+            return torch.cat([row[None] for row in made] or [self._made(name, 0, 0).view(0, count)])
+        return self._block(name, top, height, left, count)
+
+    def _block(self, name: str, top: int, height: int, left: int, count: int) -> Tensor:
+        """Some columns of some rows, each of which starts with a word."""
+        factor, offset = keys(name, self.seed)
+        words = self._shapes[name][1] // 4  # of a row
+        made = self._memory.take(height * count, self._dtype(name)).view(height, count)
+        how = recipe(self.config, name, self._shapes[name])
+        across = torch.arange(left // 4, -(-(left + count) // 4), dtype=torch.int32)
+        many = max(WORDS // max(len(across), 1), 1)  # rows at a time
+        for row in range(top, top + height, many):
+            down = torch.arange(row, min(row + many, top + height), dtype=torch.int32)
+            x = (down[:, None] * words + across).mul_(_signed(factor)).add_(_signed(offset))
+            value = mixed(x).view(torch.int8)[:, left % 4 : left % 4 + count]
+            _numbers(value, how, made[row - top : row - top + len(down)])
+        return made
 
     def _made(self, name: str, first: int, count: int) -> Tensor:
         """Elements ``first`` to ``first + count`` of a tensor, flat."""
         factor, offset = keys(name, self.seed)
-        dtype = self.dtype
-        if name.endswith(FLOAT32) and dtype != torch.float64:
-            dtype = torch.float32
-        made = torch.empty(count, dtype=dtype)
+        made = self._memory.take(count, self._dtype(name))
         how = recipe(self.config, name, self._shapes[name])
-        start = first // 4
-        for word in range(start, -(-(first + count) // 4), WORDS):
-            last = min(word + WORDS, -(-(first + count) // 4))
-            x = hashed(torch.arange(word, last, dtype=torch.int32), factor, offset)
+        start, end = first // 4, -(-(first + count) // 4)  # words
+        steps = torch.arange(min(WORDS, end - start), dtype=torch.int32).mul_(_signed(factor))
+        for word in range(start, end, WORDS):
+            last = min(word + WORDS, end)
+            x = mixed(steps[: last - word] + _signed(factor * word + offset))
             low, high = max(4 * word, first), min(4 * last, first + count)
             value = x.view(torch.int8)[low - 4 * word : high - 4 * word]
             _numbers(value, how, made[low - first : high - first])
         return made
 
+    def _dtype(self, name: str) -> torch.dtype:
+        bias = name.endswith(FLOAT32) and self.dtype != torch.float64
+        return torch.float32 if bias else self.dtype
+
+
+class _Memory:
+    """A few large buffers, used again once no tensor is in them.
+
+    Pages that a process gets for the first time cost more than the numbers that are put there.
+    """
+
+    def __init__(self) -> None:
+        # A tensor holds the view that it was made of, and nobody else does.
+        self._held: list[tuple[bytearray, weakref.ref[memoryview]]] = []
+
+    def take(self, count: int, dtype: torch.dtype) -> Tensor:
+        """``count`` numbers, not written yet."""
+        size = count * dtype.itemsize
+        if not SMALL <= size <= LARGE:
+            return torch.empty(count, dtype=dtype)
+        buffer = self._free(size)
+        view = memoryview(buffer)
+        self._held = [*self._held[1 - MOST :], (buffer, weakref.ref(view))]
+        return torch.frombuffer(view, dtype=dtype)
+
+    def _free(self, size: int) -> bytearray:
+        """A buffer that no tensor is in: one of that size, or a new one in place of another."""
+        free = [one for one in self._held if one[1]() is None]
+        gone = [one for one in free if len(one[0]) == size][:1]
+        self._held = [o for o in self._held if not any(o is one for one in gone or free)]
+        return gone[0][0] if gone else bytearray(size)
+
 
 def _numbers(value: Tensor, how: Recipe, out: Tensor) -> None:
     """Bytes to numbers, by the recipe."""
     if how.around_one:
-        out.copy_(value >> 3).mul_(2.0**-7).add_(1.0)
+        out.copy_(value >> 3)
+        unit, shift = 2.0**-7, 1.0
     else:
-        out.copy_(value).mul_(2.0 ** (how.exponent + 1)).add_(2.0**how.exponent)
+        out.copy_(value)
+        unit, shift = 2.0 ** (how.exponent + 1), 2.0**how.exponent
+    torch.add(torch.tensor(shift, dtype=out.dtype), out, alpha=unit, out=out)
 
 
 def _signed(x: int) -> int:
-    """The int32 of the same bits."""
-    return x - (1 << 32) if x >= 1 << 31 else x
+    """The int32 that x is modulo 2^32."""
+    return (x + (1 << 31)) % (1 << 32) - (1 << 31)

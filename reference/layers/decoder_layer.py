@@ -5,17 +5,19 @@ Letters: B batch, T tokens, D hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
 from lingspec.reference.layers.lightning_layer import lightning_layer
 from lingspec.reference.layers.mla_layer import mla_layer
-from lingspec.reference.layers.moe_block import Tap, mlp, moe_block, silent, tapped
+from lingspec.reference.layers.moe_block import Tap, mlp, moe_blocks, silent, tapped
 from lingspec.reference.ops.rms_norm import rms_norm
 from lingspec.reference.weights import Weights
 
-__all__ = ["decoder_layer"]
+__all__ = ["attended", "decoder_layer", "fed_forward"]
 
 
 def decoder_layer(
@@ -47,25 +49,47 @@ def decoder_layer(
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:974-1060.
     """
-    name, eps = f"model.layers.{layer}", config.rms_norm_eps
-    normed = rms_norm(x, weights[f"{name}.input_layernorm.weight"], eps=eps)
-    now = None if valid is None else valid[:, -x.shape[1] :]
+    h = attended(
+        x, weights, config, layer=layer, positions=positions, cache=cache, valid=valid, tap=tap,
+        absorbed=absorbed,
+    )  # fmt: skip
+    return fed_forward([h], weights, config, layer=layer, taps=[tap])[0]
+
+
+def attended(
+    x: Tensor, weights: Weights, config: LingConfig, *, layer: int, positions: Tensor,
+    cache: LightningCache | LatentCache | None, valid: Tensor | None, tap: Tap, absorbed: bool,
+) -> Tensor:  # fmt: skip
+    """The first half of `decoder_layer`: h."""
+    name = f"model.layers.{layer}.input_layernorm.weight"
+    normed = rms_norm(x, weights[name], eps=config.rms_norm_eps)
+    now = None if valid is None else valid[:, valid.shape[1] - x.shape[1] :]
     if config.is_mla(layer):
         assert cache is None or isinstance(cache, LatentCache)
-        attended = mla_layer(
+        y = mla_layer(
             normed, weights, config, layer=layer, positions=positions, cache=cache, valid=valid,
             absorbed=absorbed,
         )  # fmt: skip
     else:
         assert cache is None or isinstance(cache, LightningCache)
-        attended = lightning_layer(
+        y = lightning_layer(
             normed, weights, config, layer=layer, positions=positions, cache=cache, valid=now
         )
-    h = x + tapped(tap, f"layers.{layer}.attention", attended)
+    return x + tapped(tap, f"layers.{layer}.attention", y)
 
-    normed = rms_norm(h, weights[f"{name}.post_attention_layernorm.weight"], eps=eps)
+
+def fed_forward(
+    hs: Sequence[Tensor], weights: Weights, config: LingConfig, *, layer: int, taps: Sequence[Tap]
+) -> list[Tensor]:
+    """The second half of `decoder_layer`, of several inputs, each with its tap."""
+    name = f"model.layers.{layer}"
+    weight = weights[f"{name}.post_attention_layernorm.weight"]
+    normed = [rms_norm(h, weight, eps=config.rms_norm_eps) for h in hs]
     if config.is_moe(layer):
-        made = moe_block(normed, weights, config, layer=layer, positions=positions, tap=tap)
+        made = moe_blocks(normed, weights, config, layer=layer, taps=taps)
     else:
-        made = mlp(normed, weights, f"{name}.mlp")
-    return tapped(tap, f"layers.{layer}.output", h + tapped(tap, f"layers.{layer}.mlp", made))
+        made = [mlp(x, weights, f"{name}.mlp") for x in normed]
+    return [
+        tapped(tap, f"layers.{layer}.output", h + tapped(tap, f"layers.{layer}.mlp", y))
+        for h, y, tap in zip(hs, made, taps, strict=True)
+    ]

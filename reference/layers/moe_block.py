@@ -5,7 +5,7 @@ Letters: B batch, T tokens, D hidden size, E experts, I hidden channels, k chose
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from lingspec.reference.ops.moe_logits import moe_logits
 from lingspec.reference.ops.moe_route import moe_route, weighed
 from lingspec.reference.weights import Weights
 
-__all__ = ["Tap", "mlp", "moe_block", "silent"]
+__all__ = ["Tap", "mlp", "moe_block", "moe_blocks", "silent", "tapped"]
 
 Tap = Callable[[str, Tensor], "Tensor | None"]
 
@@ -55,45 +55,60 @@ def moe_block(
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:304-442.
     """
-    name, tokens = f"model.layers.{layer}.mlp", x.reshape(-1, x.shape[-1])
-    logits = moe_logits(tokens, weights[f"{name}.gate.weight"])
-    logits = tapped(tap, f"layers.{layer}.router_logits", logits.view(*x.shape[:2], -1)).flatten(
-        0, 1
-    )
-    factor = config.routed_scaling_factor
-    bias = weights[f"{name}.gate.expert_bias"].to(logits.dtype)
+    return moe_blocks([x], weights, config, layer=layer, taps=[tap])[0]
+
+
+def moe_blocks(
+    xs: Sequence[Tensor], weights: Weights, config: LingConfig, *, layer: int, taps: Sequence[Tap]
+) -> list[Tensor]:
+    """`moe_block` of several inputs, each with its tap; every expert is read once for all."""
+    name = f"model.layers.{layer}.mlp"
+    routed = [_routed(x, weights, config, layer, tap) for x, tap in zip(xs, taps, strict=True)]
+    tokens = torch.cat([x.flatten(0, 1) for x in xs])  # (N, D): the tokens of all inputs
+    experts = torch.cat([chosen for chosen, _ in routed])  # (N, k)
+    results = tokens.new_zeros(*experts.shape, tokens.shape[1])
+    for e in sorted(set(experts.flatten().tolist())):
+        here = experts == e
+        results[here] = _mlp(tokens[here.nonzero()[:, 0]], weights, f"{name}.experts.{e}")
+    ys = combined(results, torch.cat([share for _, share in routed]))
+    each = torch.split(ys, [x.shape[0] * x.shape[1] for x in xs])
+    made = [y.view_as(x) for x, y in zip(xs, each, strict=True)]
+    if not config.num_shared_experts:
+        return made
+    return [y + mlp(x, weights, f"{name}.shared_experts") for x, y in zip(xs, made, strict=True)]
+
+
+def _routed(
+    x: Tensor, weights: Weights, config: LingConfig, layer: int, tap: Tap
+) -> tuple[Tensor, Tensor]:
+    """The experts of every token and their weights, both (B T, k)."""
+    gate, factor = f"model.layers.{layer}.mlp.gate", config.routed_scaling_factor
+    logits = moe_logits(x.flatten(0, 1), weights[f"{gate}.weight"])
+    shape = (*x.shape[:2], -1)
+    logits = tapped(tap, f"layers.{layer}.router_logits", logits.view(shape)).flatten(0, 1)
     chosen, experts = moe_route(
-        logits, bias, groups=config.n_group, top_groups=config.topk_group,
-        top_k=config.num_experts_per_tok, scaling=factor,
+        logits, weights[f"{gate}.expert_bias"].to(logits.dtype), groups=config.n_group,
+        top_groups=config.topk_group, top_k=config.num_experts_per_tok, scaling=factor,
     )  # fmt: skip
-    forced = tap(f"layers.{layer}.topk_idx", experts.view(*x.shape[:2], -1))
+    forced = tap(f"layers.{layer}.topk_idx", experts.view(shape))
     if forced is not None:
         experts = forced.flatten(0, 1)
         chosen = weighed(torch.sigmoid(logits), experts, factor)
-    chosen = tapped(tap, f"layers.{layer}.topk_weight", chosen)
-
-    results = tokens.new_zeros(*experts.shape, tokens.shape[1])  # (B T, k, D)
-    for e in sorted(set(experts.flatten().tolist())):
-        here = experts == e
-        gate_up, down = _of(weights, f"{name}.experts.{e}")
-        results[here] = expert(tokens[here.nonzero()[:, 0]], gate_up, down)
-    y = combined(results, chosen).view_as(x)
-    return y + mlp(x, weights, f"{name}.shared_experts") if config.num_shared_experts else y
+    return experts, tapped(tap, f"layers.{layer}.topk_weight", chosen)
 
 
 def mlp(x: Tensor, weights: Weights, name: str) -> Tensor:
     """A dense MLP, or a shared expert: (B, T, D) to the same."""
-    gate_up, down = _of(weights, name)
-    return expert(x.reshape(-1, x.shape[-1]), gate_up, down).view_as(x)
+    return _mlp(x.flatten(0, 1), weights, name).view_as(x)
+
+
+def _mlp(x: Tensor, weights: Weights, name: str) -> Tensor:
+    """An MLP or an expert on tokens (N, D)."""
+    gate, up, down = (weights[f"{name}.{kind}_proj.weight"] for kind in ("gate", "up", "down"))
+    return expert(x, gate, up, down)
 
 
 def tapped(tap: Tap, name: str, x: Tensor) -> Tensor:
     """``x``, or what the tap puts in its place."""
     other = tap(name, x)
     return x if other is None else other
-
-
-def _of(weights: Weights, name: str) -> tuple[Tensor, Tensor]:
-    """gate_up (2I, D) and down (D, I)."""
-    gate, up = weights[f"{name}.gate_proj.weight"], weights[f"{name}.up_proj.weight"]
-    return torch.cat([gate, up]), weights[f"{name}.down_proj.weight"]

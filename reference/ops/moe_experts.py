@@ -49,13 +49,15 @@ def moe_experts(
     for e in sorted(set(experts.flatten().tolist()) - {-1}):
         here = experts == e
         token = here.nonzero()[:, 0]
-        results[here] = expert(x[token], gate_up[e], down[e])
+        gate, up = gate_up[e].chunk(2)
+        results[here] = expert(x[token], gate, up, down[e])
     return combined(results, weights)
 
 
-def expert(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """One expert, or a dense MLP, on tokens x (T, D)."""
-    hidden = at("hidden", (work(x) @ work(gate_up).mT).to(x.dtype))  # (T, 2I)
+def expert(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """One expert, or a dense MLP, on tokens: (N, D) to (N, D); gate and up (I, D), down (D, I)."""
+    halves = [(work(x) @ work(matrix).mT).to(x.dtype) for matrix in (gate, up)]
+    hidden = at("hidden", torch.cat(halves, dim=-1))  # (N, 2I)
     return at("expert", (work(swiglu(hidden)) @ work(down).mT).to(x.dtype))
 
 

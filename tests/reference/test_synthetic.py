@@ -63,7 +63,24 @@ def test_a_long_tensor_is_made_in_pieces_that_fit_together():
     whole = made[name]
     for row in (0, 1, 63, 64, 4095):
         assert torch.equal(made.part(name, slice(row, row + 1))[0], whole[row])
+    for columns in (slice(0, 512), slice(1, 6), slice(509, 1024)):
+        assert torch.equal(made.part(name, slice(100, 4000), columns), whole[100:4000, columns])
     assert abs(float(whole.float().mean())) < 1e-5
+
+
+def test_no_memory_is_used_again_while_a_tensor_or_a_view_of_one_is_in_it():
+    config = LingConfig.preset("ling-2.6-flash")
+    made, names = Synthetic(config), [f"model.layers.7.mlp.experts.{e}" for e in range(9)]
+    kept = [made[f"{name}.up_proj.weight"][3:5].mT for name in names]
+    again = Synthetic(config)
+    for name, view in zip(names, kept, strict=True):
+        assert torch.equal(view, again.part(f"{name}.up_proj.weight", slice(3, 5)).mT)
+
+
+def test_memory_that_no_tensor_is_in_is_used_again():
+    made, name = Synthetic(LingConfig.preset("ling-2.6-flash")), "model.layers.7.mlp.experts.0"
+    places = {made[f"{name}.{kind}_proj.weight"].data_ptr() for kind in ("gate", "up", "down")}
+    assert len(places) == 1
 
 
 def test_tensors_and_seeds_differ():
