@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from lingspec.conformance.cli_model import add
 from lingspec.conformance.laws import LAWS
 
 __all__ = ["main"]
@@ -141,18 +142,6 @@ def ops(op: str | None, as_json: bool) -> int:
     told = overview() if op is None else describe(op)
     click.echo(json.dumps(told["data"], indent=1) if as_json else "\n".join(told["lines"]))
     return 0
-
-
-@main.command()
-@click.argument("preset_or_file", default="ling-2.5-1t")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw it.")
-@_json_flag
-@_one_line
-def model(preset_or_file: str, as_json: bool, plot: Path | None) -> int:
-    """Layers, parameters, caches and FLOPs of a preset or a config.json."""
-    from lingspec.conformance.verbs.model import model as tell
-
-    return tell(preset_or_file, as_json=as_json, plot=plot)
 
 
 def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
@@ -294,6 +283,9 @@ def self_test(op_names: tuple[str, ...], as_json: bool, **given: Any) -> int:
     from lingspec.conformance.verbs.self_test import self_test as run
 
     return run(op_names, as_json=as_json, given=given)
+
+
+add(main, _one_line, _json_flag, _shard)
 
 
 if __name__ == "__main__":

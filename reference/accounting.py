@@ -22,11 +22,18 @@ class Account(Protocol):
 
     name: str
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes a token of context, in bf16."""
+
     def cache_bytes(self, tokens: int) -> int:
         """What one sequence of that many tokens keeps, in bf16 (states in float32)."""
 
     def attention_flops(self, context: int) -> int:
         """Attention alone, of one token behind ``context`` - 1 others."""
+
+    def absorbed_flops(self, context: int) -> int:
+        """The same as it is decoded: MLA in the latent space."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +115,22 @@ class GQA:
     kv_heads: int
     head_dim: int
 
-    def cache_bytes(self, tokens: int) -> int:
+    @property
+    def row_bytes(self) -> int:
         """Keys and values, bf16."""
-        return tokens * self.layers * 2 * self.kv_heads * self.head_dim * 2
+        return self.layers * 2 * self.kv_heads * self.head_dim * 2
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Rows alone."""
+        return tokens * self.row_bytes
 
     def attention_flops(self, context: int) -> int:
         """2 S K for scores and 2 S K for values, for each head."""
         return self.layers * self.heads * context * 4 * self.head_dim
+
+    def absorbed_flops(self, context: int) -> int:
+        """The same: there is nothing to absorb."""
+        return self.attention_flops(context)
 
 
 @dataclass(frozen=True)
@@ -129,13 +145,22 @@ class Latent:
     nope: int
     value: int
 
-    def cache_bytes(self, tokens: int) -> int:
+    @property
+    def row_bytes(self) -> int:
         """A latent and a rotated key, bf16."""
-        return tokens * self.layers * (self.rank + self.rope) * 2
+        return self.layers * (self.rank + self.rope) * 2
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Rows alone."""
+        return tokens * self.row_bytes
 
     def attention_flops(self, context: int) -> int:
         """As Ling's MLA layers."""
         return self.layers * self.heads * context * 2 * (self.nope + self.rope + self.value)
+
+    def absorbed_flops(self, context: int) -> int:
+        """Likewise."""
+        return self.layers * self.heads * context * 2 * (2 * self.rank + self.rope)
 
 
 # ik_llama.cpp issue 873 (Ling-1T, the ancestor of the hybrid); moonshotai/Kimi-K2 config.json.

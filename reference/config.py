@@ -149,6 +149,17 @@ class LingConfig:
                 raise ConfigError(f"{key} is {given[key]!r}, but must be {wanted!r}")
         return cls(**{key: value for key, value in given.items() if key in names})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of a `config.json` that says the same.
+
+        The layer origin, which is in no released file, is left out where it is the released one.
+        """
+        told = dataclasses.asdict(self)
+        if self.decay_layer_origin == 1:
+            del told["decay_layer_origin"]
+        told["torch_dtype"] = told.pop("dtype")
+        return {"architectures": [ARCHITECTURE], "model_type": "bailing_hybrid", **told, **MUST_BE}
+
 
 # Keys with one possible value in Ling 2.5.
 MUST_BE = {

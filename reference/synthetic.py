@@ -66,8 +66,9 @@ def mixed(x: Tensor) -> Tensor:
 def recipe(config: LingConfig, name: str, shape: tuple[int, ...]) -> Recipe:
     """Numbers that keep activations of order 1 through all layers, and tell tokens apart.
 
-    Projections have variance 1 / inputs; those that write to the residual stream share it between
-    all layers; norms are around 1; the router's bias is within 0.07.
+    Projections have variance 1 / inputs; those that write to the residual stream 8 / layers of it,
+    so that all layers together weigh several times what the embedding does, and none dwarfs the
+    others; norms are around 1; the router's bias is within 0.07.
     """
     if name.endswith(FLOAT32):
         return Recipe(-12)
@@ -75,7 +76,7 @@ def recipe(config: LingConfig, name: str, shape: tuple[int, ...]) -> Recipe:
         return Recipe(-14) if name.endswith(".bias") else Recipe(around_one=True)
     size = 1.0 if "word_embeddings" in name else shape[1] ** -0.5
     if name.endswith((".attention.dense.weight", ".down_proj.weight")):
-        size /= math.sqrt(2 * config.num_hidden_layers)
+        size *= math.sqrt(8 / config.num_hidden_layers)
     if name == "lm_head.weight":
         size *= 4
     return Recipe(round(math.log2(size / SPREAD)))

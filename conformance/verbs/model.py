@@ -13,7 +13,7 @@ from lingspec.conformance.runner.host import TargetRefused
 from lingspec.reference.accounting import KIMI_K2, LING_1T, Ling, account
 from lingspec.reference.config import PRESETS, ConfigError, LingConfig
 
-__all__ = ["model"]
+__all__ = ["config_of", "model"]
 
 CONTEXTS = (4096, 32768, 131072, 262144, 1048576)
 PEERS = (LING_1T, KIMI_K2)
@@ -21,18 +21,23 @@ PEERS = (LING_1T, KIMI_K2)
 
 def model(what: str, *, as_json: bool, plot: Path | None) -> int:
     """`lingspec model`."""
-    try:
-        config = LingConfig.preset(what) if what in PRESETS else LingConfig.from_json(what)
-    except ConfigError as wrong:
-        if what not in PRESETS and not Path(what).exists():
-            text = f"no preset and no file {what!r}; there are {', '.join(PRESETS)}"
-            raise TargetRefused("usage", text) from None
-        raise TargetRefused("usage", str(wrong)) from wrong
+    config = config_of(what)
     sizes = account(what, config)
     if plot:
         _plot(sizes, plot)
     click.echo(json.dumps(_data(sizes), indent=1) if as_json else "\n".join(_lines(sizes)))
     return 0
+
+
+def config_of(what: str) -> LingConfig:
+    """A preset, or what a file says."""
+    try:
+        return LingConfig.preset(what) if what in PRESETS else LingConfig.from_json(what)
+    except ConfigError as wrong:
+        if what not in PRESETS and not Path(what).exists():
+            text = f"no preset and no file {what!r}; there are {', '.join(PRESETS)}"
+            raise TargetRefused("usage", text) from None
+        raise TargetRefused("usage", str(wrong)) from wrong
 
 
 def _lines(sizes: Ling) -> Iterator[str]:
@@ -47,10 +52,7 @@ def _lines(sizes: Ling) -> Iterator[str]:
     yield ""
     yield from _caches(sizes)
     yield ""
-    yield f"{'context':>10}{'prefill':>20}{'decode':>20}   FLOPs of one token, projections included"
-    for n in CONTEXTS:
-        both = (_flops(sizes, n, absorbed=kind) for kind in (False, True))
-        yield f"{n:>10,}" + "".join(f"{x:>20.4g}" for x in both)
+    yield from _work(sizes)
 
 
 def _widths(config: LingConfig) -> str:
@@ -69,12 +71,25 @@ def _parameters(sizes: Ling) -> Iterator[str]:
 
 
 def _caches(sizes: Ling) -> Iterator[str]:
-    state = f"{_bytes(sizes.state_bytes)} for each Lightning layer (float32)"
-    yield f"cache       of one sequence: {_bytes(sizes.row_bytes)} a token (MLA, bf16), {state}"
-    yield f"{'context':>10}" + "".join(f"{m.name:>20}" for m in (sizes, *PEERS))
+    states = f"{sizes.lightning_layers} x {_bytes(sizes.state_bytes)} of float32 states"
+    yield f"cache of one sequence in bf16; for {sizes.name} with {states}"
+    yield f"{'tokens':>10}" + "".join(f"{m.name:>20}" for m in (sizes, *PEERS))
+    yield f"{'each':>10}" + "".join(f"{_bytes(m.row_bytes):>20}" for m in (sizes, *PEERS))
     for n in CONTEXTS:
         held = (sizes.cache_bytes(n), *(p.cache_bytes(n) for p in PEERS))
         yield f"{n:>10,}" + "".join(f"{_bytes(x):>20}" for x in held)
+
+
+def _work(sizes: Ling) -> Iterator[str]:
+    products = f"{sizes.projection_flops():.4g} in products with weights"
+    yield f"FLOPs of one token of {sizes.name}: {products}; in attention, beside others,"
+    for kind, absorbed in (("prefill", False), ("decode", True)):
+        yield f"{kind:>10}" + "".join(f"{m.name:>20}" for m in (sizes, *PEERS))
+        for n in CONTEXTS:
+            each = (
+                m.absorbed_flops(n) if absorbed else m.attention_flops(n) for m in (sizes, *PEERS)
+            )
+            yield f"{n:>10,}" + "".join(f"{x:>20.4g}" for x in each)
 
 
 def _flops(sizes: Ling, context: int, *, absorbed: bool) -> int:
@@ -110,13 +125,19 @@ def _data(sizes: Ling) -> dict[str, Any]:
         "experts": [c.is_moe(i) for i in range(c.num_hidden_layers)],
         "parameters": dict(sizes.parameters), "active": dict(sizes.active),
         "total": sizes.total, "activeTotal": sizes.active_total,
-        "cacheBytesPerToken": sizes.row_bytes, "stateBytesPerLayer": sizes.state_bytes,
+        "cacheBytesPerToken": {m.name: m.row_bytes for m in (sizes, *PEERS)},
+        "stateBytesPerLayer": sizes.state_bytes,
+        "stateBytesPerSequence": sizes.lightning_layers * sizes.state_bytes,
         "contexts": [
             {
                 "tokens": n,
                 "cacheBytes": {m.name: m.cache_bytes(n) for m in (sizes, *PEERS)},
                 "prefillFlops": _flops(sizes, n, absorbed=False),
                 "decodeFlops": _flops(sizes, n, absorbed=True),
+                "attentionFlops": {
+                    m.name: {"prefill": m.attention_flops(n), "decode": m.absorbed_flops(n)}
+                    for m in (sizes, *PEERS)
+                },
             }
             for n in CONTEXTS
         ],

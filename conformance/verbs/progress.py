@@ -19,13 +19,13 @@ Tick = Callable[[int, int, str], None]
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Tick]:
+def progress(*, quiet: bool, unit: str = "cases") -> Iterator[Tick]:
     """What to call after every step of a run. On standard error; nothing if ``quiet``."""
     console = Console(stderr=True)
     if quiet:
         yield lambda *_: None
     elif not console.is_terminal:
-        yield _lines()
+        yield _lines(unit)
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -34,20 +34,22 @@ def progress(*, quiet: bool) -> Iterator[Tick]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("cases", total=None)
+            task = bar.add_task(unit, total=None)
             yield lambda done, total, what: bar.update(
                 task, completed=done, total=total, description=what
             )
 
 
-def _lines() -> Tick:
-    last = time.monotonic()
+def _lines(unit: str) -> Tick:
+    began = last = time.monotonic()
 
     def tick(done: int, total: int, what: str) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
-            click.echo(f"lingspec: {done} of {total} cases, now {what}", err=True)
+            left = (now - began) / max(done, 1) * (total - done) / 60
+            about = f"about {left:.0f} min left"
+            click.echo(f"lingspec: {done} of {total} {unit}, now {what}, {about}", err=True)
 
     return tick
