@@ -155,6 +155,20 @@ def model(preset_or_file: str, as_json: bool, plot: Path | None) -> int:
     return tell(preset_or_file, as_json=as_json, plot=plot)
 
 
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--limit", type=float, help="Relative, for a tensor; else that of the precision.")
+@click.option("--all", "everything", is_flag=True, help="Every tensor, not the worst of a kind.")
+@_json_flag
+@_one_line
+def compare(a: Path, b: Path, limit: float | None, everything: bool, as_json: bool) -> int:
+    """Two trace folders of one call: first divergence named."""
+    from lingspec.conformance.verbs.compare import compare as run
+
+    return run(a, b, limit=limit, as_json=as_json, everything=everything)
+
+
 def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     if match := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text):
         part, parts = int(match[1]), int(match[2])

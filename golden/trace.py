@@ -131,7 +131,7 @@ class Trace(Mapping[str, Tensor]):
 def sha256(x: Tensor) -> str:
     """The digest of a tensor's bytes, rows first."""
     flat = x.detach().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
