@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["Difference", "Exchange", "difference", "exchanged", "mismatch", "routing"]
 
-CHUNK = 1 << 20  # elements that are widened to float64 at a time
+CHUNK = 1 << 16  # elements that are widened to float64 at a time: what stays in a core's cache
 # A row may be this many times as far as its whole tensor may, since noise is not the same in all
 # rows. Seen over the traces of the released code: 5.6. One wrong row among any number is not
 # hidden by the others: it is 1 and more.
@@ -88,40 +88,80 @@ def difference(
     """
     if a.is_floating_point() != b.is_floating_point():
         return mismatch(name, f"{_kind(a)} in A, {_kind(b)} in B")
-    shape, dims = tuple(b.shape) or (1,), b.dim()
-    a, b = (x.reshape(-1, shape[-1]) if x.numel() else x.new_zeros(0, 1) for x in (a, b))
-    scale, whole = _scale(a, b), not b.is_floating_point()
-    gaps = torch.zeros(len(b), dtype=torch.float64)  # squares, of each row
-    sizes = [0.0, 0.0]
-    worst, at, same_nan = 0.0, (0, 0), 0
-    for first, x, y in _chunks(a, b):
-        if keep is not None:
-            x, y = (torch.where(keep[first : first + len(v), None], v, 0) for v in (x, y))
-        gap = _gap(x, y)
-        same_nan += int((x.isnan() & y.isnan()).sum())
-        gaps[first : first + len(gap)] = (gap / scale).square().sum(dim=1)
-        for n, v in enumerate((x, y)):
-            sizes[n] += float((v.nan_to_num(0, 0, 0) / scale).square().sum())
-        if (most := float(gap.max())) > worst:
-            worst, at = most, divmod(int(gap.argmax()) + first * gap.shape[1], gap.shape[1])
-    if not len(gaps):
+    if not b.numel():
         return Difference(name, beyond=False, axes=axes)
-    counted = len(gaps) if keep is None else int(keep.sum())
-    far = gaps.sqrt() / (math.sqrt(max(sizes) / max(counted, 1)) or 1.0)
-    relative = _ratio(float(gaps.sum()), max(sizes))
-    most_off, bound = int(far.argmax()), 0.0 if whole else limit
-    off = (far > bound).nonzero()[:, 0]
-    found = Difference(
-        name, beyond=not (relative <= bound and float(far.max()) <= ROW * bound),
-        relative=len(off) / max(counted, 1) if whole else relative,
-        row_relative=float(far.max()), row=_unfold(most_off, shape[:-1]),
-        index=(*_unfold(at[0], shape[:-1]), at[1])[:dims],
-        values=(float(a[at]), float(b[at])), rows=counted, off=len(off),
-        off_rows=_first(off, shape), same_nan=same_nan, axes=axes,
+    shape, dims = tuple(b.shape) or (1,), b.dim()
+    a, b = a.reshape(-1, shape[-1]), b.reshape(-1, shape[-1])
+    counted = len(b) if keep is None else int(keep.sum())
+    if not b.is_floating_point():
+        return _whole(Difference(name, beyond=False, rows=counted, axes=axes), a, b, shape, keep)
+    seen = _Gaps(a, b, keep)
+    far = seen.rows.sqrt() / (math.sqrt(seen.size / max(counted, 1)) or 1.0)
+    relative, worst = _ratio(float(seen.rows.sum()), seen.size), int(far.argmax())
+    off = (far > limit).nonzero()[:, 0]
+    return Difference(
+        name, beyond=not (relative <= limit and float(far[worst]) <= ROW * limit),
+        relative=relative, row_relative=float(far[worst]), row=_unfold(worst, shape[:-1]),
+        index=(*_unfold(seen.at[0], shape[:-1]), seen.at[1])[:dims],
+        values=(float(a[seen.at]), float(b[seen.at])), rows=counted, off=len(off),
+        off_rows=_first(off, shape), same_nan=seen.same_nan, axes=axes,
+        reason="NaN or infinity on one side" if math.isinf(relative) else "",
     )  # fmt: skip
-    if math.isinf(relative):
-        found = replace(found, reason="NaN or infinity on one side")
-    return found
+
+
+class _Gaps:
+    """What is summed of two (rows, width) tensors of floats."""
+
+    def __init__(self, a: Tensor, b: Tensor, keep: Tensor | None) -> None:
+        self.rows = torch.zeros(len(b), dtype=torch.float64)  # squared gap of each row
+        self.sizes = [0.0, 0.0]  # squares of both, without what is not finite
+        self.at, self._worst = (0, 0), 0.0
+        self.same_nan = 0
+        scale = _scale(a, b)
+        for first, x, y in _chunks(a, b):
+            if keep is not None:
+                x, y = (torch.where(keep[first : first + len(v), None], v, 0) for v in (x, y))
+            if scale != 1:
+                x, y = x / scale, y / scale
+            self._add(first, x, y)
+
+    @property
+    def size(self) -> float:
+        """The larger of both, squared."""
+        return max(self.sizes)
+
+    def _add(self, first: int, x: Tensor, y: Tensor) -> None:
+        gap = (x - y).abs_()
+        if not bool(gap.sum().isfinite()):
+            gap, both = _gap(x, y), x.isnan() & y.isnan()
+            self.same_nan += int(both.sum())
+            x, y = x.nan_to_num(0, 0, 0), y.nan_to_num(0, 0, 0)
+        self.rows[first : first + len(gap)] = torch.linalg.vecdot(gap, gap)
+        for n, v in enumerate((x.flatten(), y.flatten())):
+            self.sizes[n] += float(v.dot(v))
+        most = int(gap.argmax())
+        if (size := float(gap.view(-1)[most])) > self._worst:
+            row, column = divmod(most, gap.shape[1])
+            self._worst, self.at = size, (first + row, column)
+
+
+def _whole(
+    found: Difference, a: Tensor, b: Tensor, shape: tuple[int, ...], keep: Tensor | None
+) -> Difference:
+    """Of whole numbers, which are equal or not."""
+    differ = a != b
+    if keep is not None:
+        differ &= keep[:, None]
+    off = differ.any(dim=1).nonzero()[:, 0]
+    if not len(off):
+        return found
+    at = tuple(differ.nonzero()[0].tolist())
+    return replace(
+        found, beyond=True, relative=len(off) / found.rows, row_relative=1.0,
+        row=_unfold(at[0], shape[:-1]), index=(*_unfold(at[0], shape[:-1]), at[1]),
+        values=(float(a[at]), float(b[at])), off=len(off), off_rows=_first(off, shape),
+        reason="other whole numbers",
+    )  # fmt: skip
 
 
 def routing(

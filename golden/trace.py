@@ -91,14 +91,13 @@ class Trace(Mapping[str, Tensor]):
         found = {e.dtype for e in self.entries.values()}
         coarsest = [p for p in PRECISIONS if p in found][-1:]
         self.precision = precision or (coarsest[0] if coarsest else None)
-        files = sorted({e.file for e in self.entries.values()})
-        self._handles = {file: _opened(folder / file) for file in files}
+        self._last: tuple[str, Any] = ("", None)  # the file that is open: mapped pages are memory
         self._check()
 
     def __getitem__(self, name: str) -> Tensor:
         entry = self.entries[name]
         try:
-            x: Tensor = self._handles[entry.file].get_tensor(name)
+            x: Tensor = self._open(entry.file).get_tensor(name)
         except (SafetensorError, OSError) as broken:
             raise TraceError(f"{self.folder / entry.file}: {name}: {broken}") from broken
         if entry.sha256 not in (None, sha256(x)):
@@ -114,13 +113,20 @@ class Trace(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def _open(self, file: str) -> Any:
+        if self._last[0] != file:
+            self._last = (file, _opened(self.folder / file))
+        return self._last[1]
+
     def _check(self) -> None:
-        held = {file: set(handle.keys()) for file, handle in self._handles.items()}
-        for name, entry in self.entries.items():
+        held: set[str] = set()
+        for name, entry in sorted(self.entries.items(), key=lambda item: item[1].file):
+            if entry.file != self._last[0]:
+                held = set(self._open(entry.file).keys())
             file = self.folder / entry.file
-            if name not in held[entry.file]:
+            if name not in held:
                 raise TraceError(f"{file} has no tensor {name}, which the manifest says it has")
-            got = _header(self._handles[entry.file], name, entry.file)
+            got = _header(self._open(entry.file), name, entry.file)
             if (got.dtype, got.shape) != (entry.dtype, entry.shape):
                 raise TraceError(
                     f"{file}: {name} is {got.dtype} {got.shape}, but must be {entry.dtype} "
