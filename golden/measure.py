@@ -39,7 +39,7 @@ class Exchange:
     margin_a: float | None = None  # the widest between an expert that left and one that came
     margin_b: float | None = None
     tie: float | None = None  # at most this far from one, in either trace; None: no tie explains it
-    groups: bool = False  # whether groups were exchanged, so that the tie is theirs
+    groups: bool = False  # the experts are of other groups, so the tie may be that of groups
     explained: int | None = None  # tokens of the tensor whose exchange a tie can explain
 
 

@@ -129,7 +129,7 @@ def _exchange(d: Difference) -> Iterator[str]:
     what = "of sigmoid(router_logits) between the exchanged experts"
     yield f"  margin    {what}: {e.margin_a:.2g} in A, {e.margin_b:.2g} in B"
     if e.tie is not None:
-        who = "their groups" if e.groups else "they"
+        who = "they, or their groups," if e.groups else "they"
         yield f"  tie       {who} were at most {e.tie:.2g} from one, if both routers have one bias"
     else:
         yield "  tie       none: their scores moved the other way, so bias or rule differ"
