@@ -163,7 +163,10 @@ def model(preset_or_file: str, as_json: bool, plot: Path | None) -> int:
 @_json_flag
 @_one_line
 def compare(a: Path, b: Path, limit: float | None, everything: bool, as_json: bool) -> int:
-    """Two trace folders of one call: first divergence named."""
+    """Where trace A parts from trace B: two folders, of one call.
+
+    Exits 0 where they agree, 1 where they differ, 3 where one lacks tensors of the other.
+    """
     from lingspec.conformance.verbs.compare import compare as run
 
     return run(a, b, limit=limit, as_json=as_json, everything=everything)

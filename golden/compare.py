@@ -183,7 +183,8 @@ class _Walk:
         if any(x.numel() != rows * E or x.shape[-1] != E for x in both):
             return found
         groups = (self.b.config or self.a.config or {}).get("n_group")
-        return exchanged(found, ids, both, keep, groups if isinstance(groups, int) else 1)
+        groups = groups if isinstance(groups, int) and groups > 0 else 1
+        return exchanged(found, ids, both, keep, groups)
 
     def _shape(self, name: str, a: Entry, b: Entry) -> tuple[int, ...] | None:
         """The shape of both; tokens of all sequences may stand in one axis. None: there is none."""
@@ -272,7 +273,7 @@ def _configs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> tuple[
         return ()
     try:
         one, other = (dataclasses.asdict(LingConfig.from_dict(x)) for x in (a, b))
-    except ConfigError:  # of another engine: what both say
+    except (ConfigError, TypeError):  # of another engine: what both say
         one, other = dict(a), dict(b)
     return tuple(
         f"{key} is {one[key]!r} in A, {other[key]!r} in B"

@@ -16,7 +16,7 @@ __all__ = ["Difference", "Exchange", "difference", "exchanged", "mismatch", "rou
 
 CHUNK = 1 << 16  # elements that are widened to float64 at a time: what stays in a core's cache
 # A row may be this many times as far as its whole tensor may, since noise is not the same in all
-# rows. Seen over the traces of the released code: 5.6. One wrong row among any number is not
+# rows. Seen over the traces of the released code: 5.5. One wrong row among any number is not
 # hidden by the others: it is 1 and more.
 ROW = 8.0
 SHOWN = 64  # rows that are kept by index

@@ -173,12 +173,16 @@ def _recorded(place: Path) -> Trace:
             )
             for t in body["tensors"]
         }
-        if len(entries) != len(body["tensors"]):
-            raise TraceError(f"{file} names a tensor twice")
-        rest = {k: v for k, v in body.items() if k not in ("tensors", "config", "precision")}
-        return Trace(place, entries, body["config"], body["precision"], rest)
-    except (KeyError, TypeError) as wrong:
+        config, precision = body["config"], body["precision"]
+    except (KeyError, TypeError, ValueError) as wrong:
         raise TraceError(f"{file} is not a trace's: {wrong!r}") from wrong
+    if len(entries) != len(body["tensors"]):
+        raise TraceError(f"{file} names a tensor twice")
+    if not isinstance(config, dict | None) or precision not in (None, *PRECISIONS):
+        told = "config must be an object, precision one of " + ", ".join(PRECISIONS)
+        raise TraceError(f"{file} is not a trace's: {told}, or null")
+    rest = {k: v for k, v in body.items() if k not in ("tensors", "config", "precision")}
+    return Trace(place, entries, config, precision, rest)
 
 
 def _plain(place: Path) -> Trace:

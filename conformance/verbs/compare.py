@@ -12,6 +12,7 @@ import click
 
 from lingspec.conformance.runner.host import TargetRefused
 from lingspec.conformance.verbs.divergence import lines
+from lingspec.conformance.verbs.progress import progress
 from lingspec.golden.compare import Comparison
 from lingspec.golden.compare import compare as compared
 from lingspec.golden.measure import Difference
@@ -24,7 +25,8 @@ __all__ = ["compare"]
 def compare(a: Path, b: Path, *, limit: float | None, as_json: bool, everything: bool) -> int:
     """`lingspec compare`."""
     try:
-        found = compared(a, b, limit)
+        with progress(quiet=as_json, of="tensors") as tick:
+            found = compared(a, b, limit, tick=tick)
     except TraceError as wrong:
         raise TargetRefused("usage", str(wrong)) from wrong
     if as_json:

@@ -198,7 +198,7 @@ def _row(d: Difference, row: tuple[int, ...]) -> str:
 def _layer(trace: Trace, layer: int) -> str:
     try:
         config = LingConfig.from_dict(trace.config or {})
-    except ConfigError:
+    except (ConfigError, TypeError):  # of another engine
         return str(layer)
     kind = "MLA" if config.is_mla(layer) else "Lightning attention"
     mlp = "experts" if config.is_moe(layer) else "a dense MLP"

@@ -19,13 +19,16 @@ Tick = Callable[[int, int, str], None]
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Tick]:
-    """What to call after every step of a run. On standard error; nothing if ``quiet``."""
+def progress(*, quiet: bool, of: str = "cases") -> Iterator[Tick]:
+    """What to call after every step of a run. On standard error; nothing if ``quiet``.
+
+    ``of`` is what the steps are.
+    """
     console = Console(stderr=True)
     if quiet:
         yield lambda *_: None
     elif not console.is_terminal:
-        yield _lines()
+        yield _lines(of)
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -34,13 +37,13 @@ def progress(*, quiet: bool) -> Iterator[Tick]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("cases", total=None)
+            task = bar.add_task(of, total=None)
             yield lambda done, total, what: bar.update(
                 task, completed=done, total=total, description=what
             )
 
 
-def _lines() -> Tick:
+def _lines(of: str) -> Tick:
     last = time.monotonic()
 
     def tick(done: int, total: int, what: str) -> None:
@@ -48,6 +51,6 @@ def _lines() -> Tick:
         now = time.monotonic()
         if now - last >= EVERY:
             last = now
-            click.echo(f"lingspec: {done} of {total} cases, now {what}", err=True)
+            click.echo(f"lingspec: {done} of {total} {of}, now {what}", err=True)
 
     return tick

@@ -209,6 +209,7 @@ def test_another_configuration_is_a_difference_and_named(base, tmp_path):
         ({"rope_theta": 1e4}, ("rope_theta is 10000.0 in A, 600000.0 in B",)),
         ({"eos_token_id": 5, "dtype": "float32"}, ()),
         ({"architectures": ["Other"], "n_group": 2}, ("n_group is 2 in A, 4 in B",)),
+        ({"architectures": 7, "n_group": 0}, ("n_group is 0 in A, 4 in B",)),
     ):
         (folder / "config.json").write_text(json.dumps({**told, **change}))
         found = compare(folder, base)

@@ -84,6 +84,14 @@ def without_shapes(folder):
     edited(folder, lambda body: body["tensors"][1].pop("shape"))
 
 
+def words_for_sizes(folder):
+    edited(folder, lambda body: body["tensors"][1].update(shape=["a"]))
+
+
+def a_list_for_a_configuration(folder):
+    edited(folder, lambda body: body.update(config=[]))
+
+
 def twice(folder):
     edited(folder, lambda body: body["tensors"].append(body["tensors"][0]))
 
@@ -97,6 +105,8 @@ DAMAGE = {
     another_number: "manifest.json is not what was recorded",
     another_schema: "has schema 'lingspec.trace/9', but must have 'lingspec.trace/1'",
     without_shapes: "manifest.json is not a trace's: KeyError('shape')",
+    words_for_sizes: "manifest.json is not a trace's: ValueError(",
+    a_list_for_a_configuration: "manifest.json is not a trace's: config must be an object",
     twice: "names a tensor twice",
 }  # fmt: skip
 
