@@ -49,6 +49,22 @@ def add(main: click.Group, one_line: Wrap, json_flag: Wrap, shard: Any) -> None:
 
         return run(preset_or_file, as_json=as_json, given=given)
 
+    @main.command()
+    @click.argument("a", type=click.Path(path_type=Path))
+    @click.argument("b", type=click.Path(path_type=Path))
+    @click.option("--limit", type=float, help="Relative, for a tensor; else of the precision.")
+    @click.option("--all", "everything", is_flag=True, help="All tensors, not the worst of a kind.")
+    @json_flag
+    @one_line
+    def compare(a: Path, b: Path, limit: float | None, everything: bool, as_json: bool) -> int:
+        """Where trace A parts from trace B: two folders, of one call.
+
+        Exits 0 where they agree, 1 where they differ, 3 where one lacks tensors of the other.
+        """
+        from lingspec.conformance.verbs.compare import compare as run
+
+        return run(a, b, limit=limit, as_json=as_json, everything=everything)
+
     _golden(main, one_line, json_flag)
 
 

@@ -7,7 +7,8 @@ import mpmath
 import pytest
 import torch
 
-from lingspec.golden import ENTRIES, check, record, store
+from lingspec.golden import ENTRIES, check, store
+from lingspec.golden.store import record
 
 ATTENTION = [e for e in ENTRIES if e.name.startswith("lightning_attention")]
 
