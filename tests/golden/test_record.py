@@ -55,7 +55,7 @@ def test_positions_and_padding_reach_the_model_and_the_trace(tmp_path):
     model, ids = opened(dtype=torch.float64)
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
-    positions = 3 * (mask.cumsum(1) - 1).clamp(min=0)  # distances are not the default's
+    positions = 7 + (mask.cumsum(1) - 1).clamp(min=0)
     whole = model(ids, positions, mask)
     read = open_trace(
         record(model, ids, tmp_path, positions=positions, attention_mask=mask, decode=6)
