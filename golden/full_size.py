@@ -42,6 +42,7 @@ class Asked:
 class Outcome:
     """What is kept of the plain run with one layer origin."""
 
+    input_ids: Tensor  # (1, T): the prompt and the steps
     summaries: dict[str, Summary] = field(default_factory=dict)
     routing: dict[str, Tensor] = field(default_factory=dict)  # topk_idx, whole
     logits: Tensor | None = None  # (vocabulary,) of the last token
@@ -117,7 +118,7 @@ def full_size(
     model = LingModel(config, weights or Synthetic(config, asked.seed, asked.dtype))
     ids = token_ids(asked.prompt + asked.steps, config.vocab_size)
     runs = {origin: _runs(model, origin) for origin in ORIGINS}
-    kept = {origin: Outcome() for origin in ORIGINS}
+    kept = {origin: Outcome(ids) for origin in ORIGINS}
 
     def keep(layer: int, of: int) -> None:
         for origin in ORIGINS:

@@ -70,7 +70,8 @@ def write(
     told = {**asdict(asked), "dtype": str(asked.dtype).removeprefix("torch.")}
     manifest = {
         "schema": SCHEMA, "asked": told, "decay_layer_origin": origin,
-        "arrays": hashlib.sha256(arrays).hexdigest(), "reason": reason,
+        "input_ids": outcome.input_ids[0].tolist(), "reason": reason,
+        "arrays": hashlib.sha256(arrays).hexdigest(),
         "made_by": {"torch": torch.__version__, "machine": platform.machine(), **cost},
         "tensors": {n: list(s.shape) for n, s in outcome.summaries.items()},
         "routing": {n: list(x.shape) for n, x in outcome.routing.items()},
@@ -138,7 +139,8 @@ def _outcome(manifest: dict[str, Any], arrays: dict[str, Tensor]) -> Outcome:
     flat = torch.split(arrays.get("routing", torch.zeros(0)).long(), sizes)
     routing = {name: x.view(shape) for (name, shape), x in zip(shapes.items(), flat, strict=True)}
     last = {name: arrays.get(name) for name in ("logits", "top_values", "top_ids")}
-    return Outcome(summaries, routing, noise=manifest["noise"], **last)
+    ids = torch.tensor([manifest["input_ids"]])
+    return Outcome(ids, summaries, routing, noise=manifest["noise"], **last)
 
 
 def _text(manifest: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lingspec.reference.ops.rope_table import YARN_KEYS, mscale
+from lingspec.reference.presets import PRESETS
 
 __all__ = ["PRESETS", "ConfigError", "LingConfig"]
 
@@ -62,8 +63,8 @@ class LingConfig:
     rope_scaling: Mapping[str, Any] | None = None
     max_position_embeddings: int = 32768  # the context of YaRN where its mapping names none
     rms_norm_eps: float = 1e-6  # of all norms but the two of MLA's latents, which have 1e-6
-    use_bias: bool = False  # of the dense projections behind attention
-    use_qkv_bias: bool = False
+    use_bias: bool = False  # of the projection behind Lightning attention
+    use_qkv_bias: bool = False  # of the projections before attention, and of that behind MLA
     tie_word_embeddings: bool = False
     num_nextn_predict_layers: int = 0
     pad_token_id: int | None = 156892
@@ -141,13 +142,21 @@ class LingConfig:
         _is_ling(told)
         names = {f.name for f in dataclasses.fields(cls)}
         given = {RENAMED.get(key, key): value for key, value in told.items()}
-        unknown = sorted(set(given) - names - set(IGNORED) - set(MUST_BE))
+        if given.get("head_dim", 0) is None:  # as released
+            width, heads = (given.get(n, getattr(cls, n)) for n in WIDTHS)
+            ok = isinstance(width, int) and isinstance(heads, int) and heads > 0
+            _need(ok, WIDTHS[1], heads, "an integer, as hidden_size, where head_dim is null")
+            given["head_dim"] = width // heads
+        unknown = sorted(set(given) - names - set(IGNORED) - set(MUST_BE) - {SUM})
         if unknown:
             raise ConfigError(f"unknown key {unknown[0]!r} = {given[unknown[0]]!r}")
         for key, wanted in MUST_BE.items():
             if key in given and given[key] != wanted:
                 raise ConfigError(f"{key} is {given[key]!r}, but must be {wanted!r}")
-        return cls(**{key: value for key, value in given.items() if key in names})
+        config = cls(**{key: value for key, value in given.items() if key in names})
+        both = config.qk_nope_head_dim + config.qk_rope_head_dim
+        _need(given.get(SUM, both) == both, SUM, given.get(SUM), f"{both}, qk_nope + qk_rope")
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a `config.json` that says the same.
@@ -164,7 +173,8 @@ class LingConfig:
 # Keys with one possible value in Ling 2.5.
 MUST_BE = {
     "hidden_act": "silu", "rope_interleave": True, "score_function": "sigmoid",
-    "topk_method": "noaux_tc", "moe_router_enable_expert_bias": True, "router_dtype": "fp32",
+    "scoring_func": "sigmoid", "topk_method": "noaux_tc", "router_dtype": "fp32",
+    "moe_router_enable_expert_bias": True,
     "linear_silu": False, "attention_dropout": 0.0, "embedding_dropout": 0.0,
     "output_dropout": 0.0, "norm_topk_prob": True, "sliding_window": None,
     "use_sliding_window": False,
@@ -176,9 +186,11 @@ IGNORED = (
     "moe_shared_expert_intermediate_size", "mtp_loss_scaling_factor", "output_router_logits",
     "max_window_layers", "quantization_config", "attn_implementation", "_attn_implementation",
     "_name_or_path", "bos_token_id", "chunk_size_feed_forward", "return_dict", "use_rmsnorm",
-    "num_mtp_layers",
+    "num_mtp_layers", "seq_aux",
 )  # fmt: skip
 RENAMED = {"torch_dtype": "dtype"}
+WIDTHS = ("hidden_size", "num_attention_heads")
+SUM = "qk_head_dim"  # what a saved configuration says once more
 
 
 def _is_ling(told: Mapping[str, Any]) -> None:
@@ -227,6 +239,10 @@ def _check(c: LingConfig) -> None:
     _need(c.rope_theta > 1, "rope_theta", c.rope_theta, "above 1")
     if c.rope_scaling is not None:
         object.__setattr__(c, "rope_scaling", _yarn(c))
+    if isinstance(c.eos_token_id, list | tuple):
+        ok = all(isinstance(end, int) for end in c.eos_token_id)
+        _need(ok, "eos_token_id", c.eos_token_id, "integers")
+        object.__setattr__(c, "eos_token_id", tuple(c.eos_token_id))
 
 
 def _yarn(c: LingConfig) -> Mapping[str, Any]:
@@ -259,46 +275,3 @@ def _check_type(name: str, value: Any, declared: str) -> None:
 def _need(ok: bool, name: str, value: object, expected: str) -> None:
     if not ok:
         raise ConfigError(f"{name} is {value!r}, but must be {expected}")
-
-
-_1T: dict[str, Any] = {
-    # TR = arXiv 2606.15079, table 1; TFPR = huggingface/transformers PR 46713; RFC = sglang-jax
-    # issue 153; READMEs of the released models.
-    "num_hidden_layers": 80,  # TR
-    "hidden_size": 8192,  # TR
-    "intermediate_size": 18432,  # TR
-    "moe_intermediate_size": 2048,  # TR
-    "num_attention_heads": 64,  # TR
-    "num_key_value_heads": 64,  # TFPR; the released code runs with no other number
-    "head_dim": 128,  # TR
-    "layer_group_size": 8,  # TR: seven Lightning layers for one of MLA
-    "group_norm_size": 8,  # RFC
-    "q_lora_rank": 1536,  # TR
-    "kv_lora_rank": 512,  # TR
-    "first_k_dense_replace": 4,  # TR
-    "routed_scaling_factor": 2.5,  # TR
-    "rope_theta": 6_000_000.0,  # TFPR
-    # 131,072 is what the configuration says (RFC, TFPR). 262,144 is the context of the last
-    # training stage (TR), which the READMEs reach by YaRN with factor 2 over 131,072.
-    "max_position_embeddings": 131072,
-    "eos_token_id": (156892, 156895),  # the configuration class; <|role_end|>, which chats end with
-}
-_FLASH: dict[str, Any] = {
-    **_1T,
-    "num_hidden_layers": 32,  # TR
-    "hidden_size": 4096,  # TR
-    "intermediate_size": 9216,  # TR
-    "moe_intermediate_size": 1024,  # TR
-    "num_attention_heads": 32,  # TR
-    "num_key_value_heads": 32,
-    "group_norm_size": 4,  # OsaurusAI/Ling-2.6-flash-JANGTQ
-    "first_k_dense_replace": 1,  # TR
-    "num_nextn_predict_layers": 1,  # model-mtp-layer.safetensors of the release
-}
-# Released models. That 2.5 and 2.6, and Ling and Ring, share one architecture is said by TR.
-PRESETS: dict[str, dict[str, Any]] = {
-    "ling-2.5-1t": _1T,
-    "ring-2.5-1t": _1T,
-    "ling-2.6-1t": {**_1T, "num_nextn_predict_layers": 1},  # sglang-jax PR 1087: layer 80
-    "ling-2.6-flash": _FLASH,
-}

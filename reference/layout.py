@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from torch import Tensor
+
 from lingspec.reference.config import LingConfig
 
-__all__ = ["FLOAT32", "CheckpointError", "check", "layer_tensors", "some", "tensors"]
+__all__ = ["FLOAT32", "CheckpointError", "check", "finite", "layer_tensors", "some", "tensors"]
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 SHOWN = 3  # names in an error
@@ -38,6 +40,18 @@ def check(config: LingConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     ]  # fmt: skip
     if wrong:
         raise CheckpointError(some(wrong, "; "))
+
+
+def finite(name: str, x: Tensor) -> Tensor:
+    """``x``, all of whose numbers are finite.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    if not bool(x.isfinite().all()):
+        at = tuple((~x.isfinite()).nonzero()[0].tolist())
+        raise CheckpointError(f"{name}{list(at)} is {float(x[at])}, but must be finite")
+    return x
 
 
 def some(names: list[str], between: str = ", ") -> str:
@@ -92,7 +106,7 @@ def _lightning(config: LingConfig, name: str) -> Tensors:
         yield f"{name}.key_layernorm.weight", (K,)
     yield f"{name}.g_proj.weight", (width, D)
     yield f"{name}.g_norm.weight", (width,)
-    yield from _dense(config, name, width)
+    yield from _dense(config, name, width, bias=config.use_bias)
 
 
 def _mla(config: LingConfig, name: str) -> Tensors:
@@ -112,12 +126,13 @@ def _mla(config: LingConfig, name: str) -> Tensors:
         yield f"{name}.kv_a_proj_with_mqa.bias", (L + R,)
     yield f"{name}.kv_a_layernorm.weight", (L,)
     yield f"{name}.kv_b_proj.weight", (H * (N + V), L)  # per head: N rows of keys, V of values
-    yield from _dense(config, name, H * V)
+    # The released code gives this one the bias of the projections to q, k and v (line 621).
+    yield from _dense(config, name, H * V, bias=config.use_qkv_bias)
 
 
-def _dense(config: LingConfig, name: str, width: int) -> Tensors:
+def _dense(config: LingConfig, name: str, width: int, *, bias: bool) -> Tensors:
     yield f"{name}.dense.weight", (config.hidden_size, width)
-    if config.use_bias:
+    if bias:
         yield f"{name}.dense.bias", (config.hidden_size,)
 
 

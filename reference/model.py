@@ -19,7 +19,7 @@ from lingspec.reference.config import LingConfig
 from lingspec.reference.layers.decoder_layer import attended, fed_forward
 from lingspec.reference.layers.moe_block import Tap, silent, tapped
 from lingspec.reference.layers.mtp_layer import mtp_layer
-from lingspec.reference.layout import check
+from lingspec.reference.layout import check, finite
 from lingspec.reference.ops.rms_norm import rms_norm
 from lingspec.reference.precision import work
 from lingspec.reference.weights import InDtype, Once, Weights, part, rows
@@ -45,7 +45,8 @@ class LingModel:
         absorbed: Run MLA in the latent space: the same function, rounded elsewhere.
 
     Raises:
-        CheckpointError: a dict lacks a tensor, has an unknown one, or one of another shape.
+        CheckpointError: a dict lacks a tensor, has an unknown one, one of another shape, or a
+            number that is not finite.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class LingModel:
     ) -> None:  # fmt: skip
         if isinstance(weights, dict):
             check(config, {name: tuple(x.shape) for name, x in weights.items()})
+            for name, x in weights.items():
+                finite(name, x)
         self.config, self.absorbed = config, absorbed
         self.weights = weights if dtype is None else InDtype(weights, dtype)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,8 @@ from lingspec.reference.layout import FLOAT32, tensors
 
 __all__ = ["Recipe", "Synthetic", "keys", "mixed", "recipe"]
 
-WORDS = 1 << 17  # hashed at a time: what stays in the caches of two cores
+WORDS = 1 << 17  # hashed at a time: few enough for a core's cache, many enough for its thread
+PIECE = 1 << 22  # elements of a thread's piece of work
 SMALL, LARGE = 1 << 20, 1 << 29  # bytes: buffers of other sizes are not kept
 MOST = 4  # buffers kept: the three matrices of an expert, and one more
 # Finaliser "lowbias32" of Chris Wellons' hash prospector (public domain).
@@ -47,14 +49,14 @@ def keys(name: str, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little") | 1, int.from_bytes(digest[4:8], "little")
 
 
-def mixed(x: Tensor) -> Tensor:
-    """The 32-bit hashes of int32 numbers, in place.
+def mixed(x: Tensor, shifted: Tensor | None = None) -> Tensor:
+    """The 32-bit hashes of int32 numbers, in place; ``shifted`` is memory of the same size.
 
         x ^= x >> 16;  x *= a;  x ^= x >> 15;  x *= b;  x ^= x >> 16
 
     modulo 2^32, with logical shifts.
     """
-    shifted = torch.empty_like(x)
+    shifted = torch.empty_like(x) if shifted is None else shifted
     for shift, multiply in ((16, MULTIPLY), (15, AGAIN), (16, 1)):
         torch.bitwise_right_shift(x, shift, out=shifted)
         x.bitwise_xor_(shifted.bitwise_and_((1 << (32 - shift)) - 1))
@@ -143,31 +145,63 @@ class Synthetic(Mapping[str, Tensor]):
         how = recipe(self.config, name, self._shapes[name])
         across = torch.arange(left // 4, -(-(left + count) // 4), dtype=torch.int32)
         many = max(WORDS // max(len(across), 1), 1)  # rows at a time
-        for row in range(top, top + height, many):
+
+        def fill(row: int) -> None:
             down = torch.arange(row, min(row + many, top + height), dtype=torch.int32)
             x = (down[:, None] * words + across).mul_(_signed(factor)).add_(_signed(offset))
             value = mixed(x).view(torch.int8)[:, left % 4 : left % 4 + count]
             _numbers(value, how, made[row - top : row - top + len(down)])
+
+        _in_threads(fill, range(top, top + height, many))
         return made
 
     def _made(self, name: str, first: int, count: int) -> Tensor:
         """Elements ``first`` to ``first + count`` of a tensor, flat."""
-        factor, offset = keys(name, self.seed)
         made = self._memory.take(count, self._dtype(name))
-        how = recipe(self.config, name, self._shapes[name])
-        start, end = first // 4, -(-(first + count) // 4)  # words
-        steps = torch.arange(min(WORDS, end - start), dtype=torch.int32).mul_(_signed(factor))
-        for word in range(start, end, WORDS):
-            last = min(word + WORDS, end)
-            x = mixed(steps[: last - word] + _signed(factor * word + offset))
-            low, high = max(4 * word, first), min(4 * last, first + count)
-            value = x.view(torch.int8)[low - 4 * word : high - 4 * word]
-            _numbers(value, how, made[low - first : high - first])
+        how, of = recipe(self.config, name, self._shapes[name]), keys(name, self.seed)
+        pieces = range(0, count, PIECE)
+        _in_threads(
+            lambda n: _fill(made[n : n + PIECE], first + n, how, *of), pieces,
+        )  # fmt: skip
         return made
 
     def _dtype(self, name: str) -> torch.dtype:
         bias = name.endswith(FLOAT32) and self.dtype != torch.float64
         return torch.float32 if bias else self.dtype
+
+
+def _fill(out: Tensor, first: int, how: Recipe, factor: int, offset: int) -> None:
+    """The elements of a tensor from ``first`` on, as many as ``out`` takes."""
+    count = len(out)
+    start, end = first // 4, -(-(first + count) // 4)  # words
+    steps = torch.arange(min(WORDS, end - start), dtype=torch.int32).mul_(_signed(factor))
+    some, more = torch.empty_like(steps), torch.empty_like(steps)
+    for word in range(start, end, WORDS):
+        last = min(word + WORDS, end)
+        x, shifted = some[: last - word], more[: last - word]
+        torch.add(steps[: last - word], _signed(factor * word + offset), out=x)
+        mixed(x, shifted)
+        low, high = max(4 * word, first), min(4 * last, first + count)
+        value = x.view(torch.int8)[low - 4 * word : high - 4 * word]
+        _numbers(value, how, out[low - first : high - first])
+
+
+def _in_threads(work: Callable[[int], None], pieces: Sequence[int]) -> None:
+    """Do pieces of work, each by one thread, as many at a time as torch has threads.
+
+    Torch itself would share out every single operation, and would wait for its slowest part each
+    time: beside another busy process that takes tens of times as long.
+    """
+    threads = min(torch.get_num_threads(), len(pieces))
+    if threads < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    # The number of threads is each thread's own, and what new threads begin with.
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(work, pieces))
+    torch.set_num_threads(before)
 
 
 class _Memory:

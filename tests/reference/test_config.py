@@ -96,3 +96,27 @@ def test_a_broken_file_is_named(tmp_path, content):
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match=r"no preset 'ling-3'; there are ling-2\.5-1t"):
         LingConfig.preset("ling-3")
+
+
+def test_what_the_released_class_saves_is_read():
+    """Its own arguments, those that say a thing twice, and a head_dim that it derives."""
+    told = {
+        **LingConfig.preset("ling-2.5-1t").to_dict(), "scoring_func": "sigmoid", "seq_aux": True,
+        "qk_head_dim": 192, "mtp_loss_scaling_factor": 0, "max_window_layers": 20,
+        "output_router_logits": False, "use_cache": True, "head_dim": None,
+    }  # fmt: skip
+    assert LingConfig.from_dict(told) == LingConfig.preset("ling-2.5-1t")
+    for key, value, text in (
+        ("qk_head_dim", 128, "qk_head_dim is 128, but must be 192"),
+        ("scoring_func", "softmax", "scoring_func is 'softmax', but must be 'sigmoid'"),
+        ("num_attention_heads", "64", "num_attention_heads is '64', but must be an integer"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            LingConfig.from_dict({**told, key: value})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("origin", [0, 1])
+def test_a_configuration_is_what_its_own_keys_say(name, origin):
+    config = dataclasses.replace(LingConfig.preset(name), decay_layer_origin=origin)
+    assert LingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
