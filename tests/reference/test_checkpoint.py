@@ -33,6 +33,7 @@ def written(folder, tensors, shards=1):
     return folder
 
 
+@pytest.mark.statement("CKPT-2", "CKPT-3")
 @pytest.mark.parametrize("shards", [1, 3])
 def test_every_tensor_comes_as_it_was_written(tmp_path, shards):
     tensors = weights()
@@ -46,6 +47,7 @@ def test_every_tensor_comes_as_it_was_written(tmp_path, shards):
     assert torch.equal(LingModel(SMALL, read)(ids), LingModel(SMALL, tensors)(ids))
 
 
+@pytest.mark.statement("MOE-9")
 def test_only_experts_that_are_routed_to_are_read():
     touched, routed = set(), set()
 
@@ -102,6 +104,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.statement("CKPT-4")
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_not_as_the_configuration_says_is_named_before_anything_runs(tmp_path, what):
     change, text = WRONG[what]
@@ -110,11 +113,13 @@ def test_what_is_not_as_the_configuration_says_is_named_before_anything_runs(tmp
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("CKPT-4")
 def test_many_faults_are_counted(tmp_path):
     with pytest.raises(CheckpointError, match=r"lacks .* and \d+ more"):
         open_checkpoint(written(tmp_path, {NORM: weights()[NORM]}))
 
 
+@pytest.mark.statement("CKPT-5")
 def test_a_nan_is_named_when_it_is_read(tmp_path):
     tensors = weights()
     tensors[EXPERT][2, 5] = float("nan")
@@ -125,6 +130,7 @@ def test_a_nan_is_named_when_it_is_read(tmp_path):
         read[EXPERT]
 
 
+@pytest.mark.statement("CKPT-6")
 def test_a_truncated_shard_a_missing_one_and_a_broken_index_are_named(tmp_path):
     folder = written(tmp_path, weights(), 3)
     shard = folder / "model-00002-of-00003.safetensors"
@@ -140,6 +146,7 @@ def test_a_truncated_shard_a_missing_one_and_a_broken_index_are_named(tmp_path):
         open_checkpoint(folder)
 
 
+@pytest.mark.statement("CKPT-6")
 def test_an_index_that_names_a_tensor_in_the_wrong_shard_is_refused(tmp_path):
     folder = written(tmp_path, weights(), 2)
     index = folder / "model.safetensors.index.json"
@@ -152,6 +159,7 @@ def test_an_index_that_names_a_tensor_in_the_wrong_shard_is_refused(tmp_path):
         open_checkpoint(folder)
 
 
+@pytest.mark.statement("CKPT-6")
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no folder"):
         open_checkpoint(tmp_path / "nowhere")

@@ -17,21 +17,25 @@ def changed(**changes):
     return {**TOLD, **known, "decay_layer_origin": 1, **changes}
 
 
+@pytest.mark.statement("MODEL-4", "MODEL-5")
 def test_seven_lightning_layers_stand_before_one_of_mla():
     assert [i for i in range(80) if ONE_T.is_mla(i)] == [7, 15, 23, 31, 39, 47, 55, 63, 71, 79]
     assert [i for i in range(80) if not ONE_T.is_moe(i)] == [0, 1, 2, 3]
 
 
+@pytest.mark.statement("MODEL-4", "MTP-3")
 def test_layers_behind_the_last_whole_group_and_mtp_layers_are_mla():
     config = dataclasses.replace(ONE_T, num_hidden_layers=10, layer_group_size=4)
     assert [i for i in range(12) if config.is_mla(i)] == [3, 7, 8, 9, 10, 11]
 
 
+@pytest.mark.statement("CONF-9")
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_made(name):
     assert LingConfig.preset(name).rotary_dim == 64
 
 
+@pytest.mark.statement("MLA-12", "CONF-8")
 def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
     assert ONE_T.mla_scale == 192**-0.5
     yarn = {"rope_type": "yarn", "factor": 4.0, "mscale_all_dim": 1.0}
@@ -40,6 +44,7 @@ def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
     assert config.rope_scaling["original_max_position_embeddings"] == 131072
 
 
+@pytest.mark.statement("CONF-1", "CONF-2")
 def test_a_file_is_read_and_its_silence_filled_as_in_the_released_class(tmp_path):
     file = tmp_path / "config.json"
     told = {**TOLD, "num_key_value_heads": 16, "torch_dtype": "float32", "rope_interleave": True}
@@ -78,6 +83,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.statement("CONF-3", "CONF-4", "CONF-6", "CONF-7", "CONF-8")
 @pytest.mark.parametrize(("changes", "text"), REFUSED, ids=lambda x: str(x)[:40])
 def test_another_model_and_a_contradiction_are_refused(changes, text):
     with pytest.raises(ConfigError) as refused:
@@ -85,6 +91,7 @@ def test_another_model_and_a_contradiction_are_refused(changes, text):
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("CONF-3")
 @pytest.mark.parametrize("content", ["", "{", "[]", b"\xff\xfe"])
 def test_a_broken_file_is_named(tmp_path, content):
     file = tmp_path / "config.json"
@@ -93,6 +100,7 @@ def test_a_broken_file_is_named(tmp_path, content):
         LingConfig.from_json(file)
 
 
+@pytest.mark.statement("CONF-9")
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match=r"no preset 'ling-3'; there are ling-2\.5-1t"):
         LingConfig.preset("ling-3")

@@ -23,6 +23,7 @@ def draw(T=5, D=4, E=6, hidden=3, k=2, seed=0, dtype=torch.float64):
     }
 
 
+@pytest.mark.statement("MOE-1", "MOE-2")
 @given(seed=st.integers(0, 99), T=st.integers(0, 5))
 def test_it_is_the_weighted_sum_of_single_experts(seed, T):
     call = draw(T=T, seed=seed)
@@ -33,6 +34,7 @@ def test_it_is_the_weighted_sum_of_single_experts(seed, T):
     assert_near(moe_experts(**call), want)
 
 
+@pytest.mark.statement("MOE-5")
 @given(seed=st.integers(0, 99), cut=st.integers(0, 6))
 def test_the_ranks_of_expert_parallelism_add_up(seed, cut):
     call = draw(seed=seed)
@@ -42,6 +44,7 @@ def test_the_ranks_of_expert_parallelism_add_up(seed, cut):
     assert_near(sum(moe_experts(**{**call, "experts": e}) for e in here), whole)
 
 
+@pytest.mark.statement("MOE-5")
 def test_a_token_without_experts_gives_0():
     call = draw()
     call["experts"][2] = -1
@@ -53,6 +56,7 @@ def test_the_result_has_the_dtype_of_the_tokens(dtype):
     assert moe_experts(**draw(dtype=dtype)).dtype == dtype
 
 
+@pytest.mark.statement("MOE-13")
 @pytest.mark.parametrize(
     ("name", "change", "text"),
     [

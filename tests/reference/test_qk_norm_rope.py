@@ -1,5 +1,6 @@
 """Laws of qk_norm_rope."""
 
+import pytest
 import torch
 from drawing import assert_near, normal
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from lingspec.reference import partial_rope, qk_norm_rope, rms_norm, rope_table
 
 
+@pytest.mark.statement("QK-1", "QK-2", "QK-3")
 @given(seed=st.integers(0, 99), exponent=st.integers(-9, 9))
 def test_it_is_the_norm_then_the_rotation_of_each_head_whatever_its_scale(seed, exponent):
     q, k = normal(2, 3, 4, 8, seed=seed), normal(2, 3, 2, 8, seed=seed + 1)

@@ -14,6 +14,7 @@ from lingspec.reference.ops.rope_table import frequencies, magnitude
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 
 
+@pytest.mark.statement("ROPE-1", "ROPE-3")
 @given(p=st.integers(0, 1 << 20), j=st.integers(0, 3))
 def test_an_entry_is_cosine_and_sine_of_position_times_frequency(p, j):
     cos, sin = rope_table(torch.tensor([float(p)]).double(), rotary_dim=8, theta=1e4)
@@ -29,6 +30,7 @@ def test_the_table_has_the_shape_of_the_positions():
     assert torch.equal(cos[0, 0], torch.ones(2))
 
 
+@pytest.mark.statement("ROPE-2")
 @pytest.mark.parametrize("position", [1000, 131071, 1048575])
 def test_float32_angles_are_products_of_float32_numbers(position):
     cos, _ = rope_table(torch.tensor([position]), rotary_dim=64, theta=6e6)
@@ -36,6 +38,7 @@ def test_float32_angles_are_products_of_float32_numbers(position):
     assert torch.equal(cos[0], angle.cos())
 
 
+@pytest.mark.statement("ROPE-4")
 def test_yarn_leaves_fast_frequencies_and_divides_slow_ones():
     plain, scaled = frequencies(64, 1e4), frequencies(64, 1e4, YARN)
     turns = plain * 1024 / (2 * math.pi)
@@ -60,6 +63,7 @@ def test_the_magnitude_of_yarn(given, want):
     assert magnitude({**YARN, **given}) == pytest.approx(want, abs=1e-15)
 
 
+@pytest.mark.statement("ROPE-15")
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -7,6 +7,7 @@ from drawing import FLOATS, assert_near, normal
 from lingspec.reference import ContractError, swiglu
 
 
+@pytest.mark.statement("MOE-2")
 def test_the_gate_comes_first():
     x = normal(3, 8)
     gate, up = x[:, :4], x[:, 4:]
@@ -21,11 +22,13 @@ def test_it_is_linear_in_the_second_half(dtype):
     assert swiglu(x).dtype == dtype
 
 
+@pytest.mark.statement("MOE-6")
 def test_large_gates_do_not_overflow():
     x = torch.tensor([[1e4, -1e4, 2.0, 2.0]])
     assert swiglu(x).tolist() == [[2e4, -0.0]]
 
 
+@pytest.mark.statement("MOE-13")
 def test_an_odd_width_is_refused():
     with pytest.raises(ContractError, match=r"gate_up has shape \(2, 5\), but must have"):
         swiglu(torch.zeros(2, 5))
