@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from small import SMALL, weights
 
 from lingspec.reference import CheckpointError, LingModel, open_checkpoint
-from lingspec.reference.ops import fp8_quantize
+from lingspec.reference.ops import fp8_dequantize, fp8_quantize
 
 NORM = "model.norm.weight"
 EXPERT = "model.layers.1.mlp.experts.3.up_proj.weight"
@@ -67,6 +67,7 @@ def test_only_experts_that_are_routed_to_are_read():
     assert len(experts) < 4 * SMALL.num_experts
 
 
+@pytest.mark.statement("CKPT-7")
 @pytest.mark.parametrize("block", [None, (128, 128)])
 def test_fp8_comes_multiplied_by_its_scales(tmp_path, block):
     tensors = weights()
@@ -165,3 +166,29 @@ def test_an_empty_folder_is_refused(tmp_path):
         open_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
         open_checkpoint(tmp_path, SMALL)
+
+
+@pytest.mark.statement("CKPT-7", "CKPT-8", "FP8-6")
+@pytest.mark.parametrize("scale_name", ["weight_scale", "weight_scale_inv"])
+@pytest.mark.parametrize("block", [None, (128, 128)])
+def test_a_model_over_fp8_is_the_model_over_the_dequantised_tensors(tmp_path, block, scale_name):
+    stored, plain = weights(), weights()
+    for name, x in weights().items():
+        if name.endswith("_proj.weight") or "query_key_value" in name:
+            q, scale = fp8_quantize(x, block=block)
+            stored |= {name: q, name.removesuffix("weight") + scale_name: scale}
+            plain[name] = fp8_dequantize(q, scale, block=block, dtype=torch.float32)
+    read = open_checkpoint(written(tmp_path, stored, 2))
+    assert set(read) == set(plain)
+    assert len(stored) > len(plain)
+    ids = torch.tensor([[5, 9, 7, 3]])
+    logits = LingModel(SMALL, read)(ids)
+    assert torch.equal(logits, LingModel(SMALL, plain)(ids))
+    assert not torch.allclose(logits, LingModel(SMALL, weights())(ids))
+
+
+@pytest.mark.statement("CKPT-9")
+@pytest.mark.parametrize("buffer", ["model.layers.0.attention.slope", "model.rotary_emb.inv_freq"])
+def test_buffers_that_are_computed_are_unknown(tmp_path, buffer):
+    with pytest.raises(CheckpointError, match=f"has unknown {buffer}"):
+        open_checkpoint(written(tmp_path, {**weights(), buffer: torch.zeros(4)}))

@@ -104,3 +104,17 @@ def test_a_broken_file_is_named(tmp_path, content):
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match=r"no preset 'ling-3'; there are ling-2\.5-1t"):
         LingConfig.preset("ling-3")
+
+
+@pytest.mark.statement("CONF-5")
+@pytest.mark.parametrize(
+    "key", ["moe_shared_expert_intermediate_size", "max_window_layers", "output_router_logits"]
+)
+def test_a_key_that_the_released_code_does_not_read_changes_nothing(key):
+    assert LingConfig.from_dict(changed(**{key: 7})) == LingConfig.from_dict(changed())
+
+
+@pytest.mark.statement("CONF-2")
+def test_the_origin_of_the_decay_is_1_unless_it_is_set():
+    assert all(LingConfig.preset(name).decay_layer_origin == 1 for name in PRESETS)
+    assert LingConfig.from_dict(changed(decay_layer_origin=0)).decay_layer_origin == 0

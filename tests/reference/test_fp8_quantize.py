@@ -54,3 +54,11 @@ def test_all_float_dtypes_are_taken(dtype):
 def test_another_block_is_refused():
     with pytest.raises(ContractError, match=r"block has value \(64, 64\)"):
         fp8_quantize(torch.zeros(2, 2), block=(64, 64))
+
+
+@pytest.mark.statement("FP8-4")
+def test_ties_go_to_even():
+    x = torch.tensor([[448.0, 17.0, 19.0, -17.0, -19.0, 17.01]])  # neighbours are 2 apart
+    q, scale = fp8_quantize(x)
+    assert scale.item() == 1
+    assert q.float().tolist() == [[448.0, 16.0, 20.0, -16.0, -20.0, 18.0]]

@@ -49,3 +49,15 @@ def test_the_result_has_the_dtype_of_the_input(dtype):
 def test_groups_that_do_not_divide_are_refused():
     with pytest.raises(ContractError, match="groups has value 3, but must have a divisor of 8"):
         gated_group_rms_norm(torch.zeros(8), torch.zeros(8), torch.zeros(8), groups=3, eps=1e-6)
+
+
+@pytest.mark.statement("GATE-4")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_norm_weight_and_gate_are_rounded_one_after_the_other(dtype):
+    x, gate, w = (normal(*s, seed=n, dtype=dtype) for n, s in enumerate([(9, 8), (9, 8), (8,)]))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    parts = x.to(wide).view(9, 2, 4)
+    root = (parts.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+    weighed = w * (parts * root).to(dtype).view(9, 8)
+    opened = torch.sigmoid(gate.to(wide)).to(dtype)
+    assert torch.equal(gated_group_rms_norm(x, gate, w, groups=2, eps=1e-6), weighed * opened)

@@ -205,3 +205,24 @@ def test_a_batch_of_packed_sequences_is_refused():
     call = draw(B=2, state=False)
     with pytest.raises(ContractError, match="B = 1 where cu_seqlens is given"):
         lightning_attention(**call, cu_seqlens=torch.tensor([0, 9]))
+
+
+@pytest.mark.statement("LIN-3")
+def test_the_first_token_reads_itself_alone():
+    call = draw(T=1, state=False)
+    o, _ = lightning_attention(**call)
+    own = (call["q"] * call["k"]).sum(-1, keepdim=True) * call["v"] * call["scale"]
+    torch.testing.assert_close(o, own, rtol=CLOSE, atol=CLOSE)
+
+
+@pytest.mark.statement("LIN-12")
+def test_decays_of_0_and_of_minus_ten_thousand_keep_everything_and_nothing():
+    call = draw(T=6, H=2)
+    call["log_decay"] = torch.tensor([0.0, -1e4], dtype=torch.float64)
+    o, state = lightning_attention(**call)
+    kept = call["initial_state"][:, 0] + torch.einsum(
+        "btk,btv->bkv", call["k"][:, :, 0], call["v"][:, :, 0]
+    )
+    torch.testing.assert_close(state[:, 0], kept, rtol=CLOSE, atol=CLOSE)
+    own = (call["q"] * call["k"]).sum(-1, keepdim=True) * call["v"] * call["scale"]
+    torch.testing.assert_close(o[:, :, 1], own[:, :, 1], rtol=CLOSE, atol=CLOSE)

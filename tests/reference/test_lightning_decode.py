@@ -80,3 +80,15 @@ def test_a_pool_of_another_shape_or_dtype_is_refused():
         lightning_decode(**{**call, "state_pool": call["state_pool"][:, :1]})
     with pytest.raises(ContractError, match="state_pool has dtype"):
         lightning_decode(**{**call, "state_pool": call["state_pool"].float()})
+
+
+@pytest.mark.statement("LIN-17")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_narrow_inputs_are_computed_in_float32_and_rounded_once(dtype):
+    call = draw(dtype=dtype, K=16)
+    wide = {n: x.float() if n in "qkv" else x for n, x in call.items()}
+    wide["state_pool"] = call["state_pool"].clone()
+    o, o32 = lightning_decode(**call), lightning_decode(**wide)
+    assert o.dtype == dtype
+    assert torch.equal(o, o32.to(dtype))
+    assert torch.equal(call["state_pool"], wide["state_pool"])

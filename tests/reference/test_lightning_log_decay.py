@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -67,3 +68,21 @@ def test_a_number_out_of_range_is_named(call, text):
 def test_an_origin_is_0_or_1():
     with pytest.raises(ContractError, match="origin has value 2, but must have 0 or 1"):
         lightning_log_decay(4, 0, 2, origin=2)
+
+
+@pytest.mark.statement("DECAY-6")
+@pytest.mark.parametrize("origin", [0, 1])
+def test_slope_factor_and_product_are_rounded_to_float32(origin):
+    for layer in range(80):
+        factor = np.float32(1 - (layer - origin) / 79 + 1e-5)
+        first = 2.0 ** (-8 / 64)
+        want = [-(np.float32(first * first**h) * factor) for h in range(64)]
+        got = lightning_log_decay(64, layer, 80, origin=origin)
+        assert got.tolist() == [float(x) for x in want]
+
+
+@pytest.mark.statement("DECAY-8")
+def test_a_rank_s_own_number_of_heads_gives_other_slopes():
+    whole, half = lightning_log_decay(8, 3, 9), lightning_log_decay(4, 3, 9)
+    assert not torch.allclose(whole[:4], half)
+    assert not torch.allclose(whole[4:], half)

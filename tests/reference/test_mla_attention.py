@@ -68,12 +68,21 @@ def test_scores_may_be_shifted_by_hundreds():
     assert bool(o.isfinite().all() and lse.isfinite().all())
 
 
+@pytest.mark.statement("MLA-2", "MLA-3")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_weights_are_rounded_before_the_values(dtype):
-    call = draw(dtype=dtype)
+    call = draw(B=1, T=9, S=9, dtype=dtype)
     o, lse = mla_attention(**call)
-    assert o.dtype == dtype
-    assert lse.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    q, k, v = (call[n].to(wide).transpose(1, 2) for n in "qkv")
+    scores = 0.7 * (q @ k.mT)
+    scores = scores.masked_fill(torch.ones(9, 9).triu(1) == 1, -torch.inf)
+    weights = (scores - scores.logsumexp(-1, keepdim=True)).exp()
+    assert (o.dtype, lse.dtype) == (dtype, wide)
+    assert_near(lse, scores.logsumexp(-1).transpose(1, 2), 4 * torch.finfo(wide).eps)
+    assert torch.equal(o, (weights.to(dtype).to(wide) @ v).to(dtype).transpose(1, 2))
+    if dtype.itemsize == 2:
+        assert not torch.equal(o, (weights @ v).to(dtype).transpose(1, 2))
 
 
 @pytest.mark.statement("MLA-24")

@@ -71,3 +71,16 @@ def test_a_wrong_argument_is_named(name, change, text):
     call[name] = change(call[name])
     with pytest.raises(ContractError, match=text):
         moe_experts(**call)
+
+
+@pytest.mark.statement("MOE-4")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_hidden_channels_and_results_are_rounded_and_the_sum_once(dtype):
+    call = draw(T=9, D=16, hidden=8, k=3, dtype=dtype)
+    y = moe_experts(**call)
+    for t in range(9):
+        total = torch.zeros(16)
+        for e, w in zip(call["experts"][t].tolist(), call["weights"][t], strict=True):
+            hidden = (call["x"][t].float() @ call["gate_up"][e].float().T).to(dtype)
+            total += w * (swiglu(hidden).float() @ call["down"][e].float().T).to(dtype).float()
+        assert torch.equal(y[t], total.to(dtype))

@@ -90,3 +90,23 @@ def test_a_row_of_nan_disturbs_no_other_and_stays_in_range():
 def test_a_wrong_number_is_named(changes, text):
     with pytest.raises(ContractError, match=text):
         route(torch.zeros(2, 12), torch.zeros(12), **changes)
+
+
+@pytest.mark.statement("ROUTE-6")
+@given(seed=st.integers(0, 99))
+def test_a_bias_that_changes_no_choice_changes_no_weight(seed):
+    logits, bias = normal(1, 12, seed=seed), normal(12, seed=seed + 1)
+    weights, experts = route(logits, bias)
+    higher = bias.clone()
+    higher[experts[0]] += torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    again, same = route(logits, higher)
+    assert set(same[0].tolist()) == set(experts[0].tolist())
+    by_expert = [dict(zip(e[0].tolist(), w[0].tolist(), strict=True))
+                 for e, w in ((experts, weights), (same, again))]  # fmt: skip
+    assert by_expert[0] == pytest.approx(by_expert[1], abs=1e-14)
+
+
+@pytest.mark.statement("ROUTE-9")
+def test_scores_of_0_give_weights_of_0():
+    weights, _ = route(torch.full((2, 12), -200.0), torch.zeros(12))
+    assert torch.equal(weights, torch.zeros(2, 3))

@@ -32,3 +32,11 @@ def test_large_gates_do_not_overflow():
 def test_an_odd_width_is_refused():
     with pytest.raises(ContractError, match=r"gate_up has shape \(2, 5\), but must have"):
         swiglu(torch.zeros(2, 5))
+
+
+@pytest.mark.statement("MOE-3")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_activated_half_is_rounded_before_the_product(dtype):
+    x = normal(9, 8, dtype=dtype)
+    wide = x[:, :4].to(torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(swiglu(x), (wide * torch.sigmoid(wide)).to(dtype) * x[:, 4:])
