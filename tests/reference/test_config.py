@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lingspec.reference import ConfigError, LingConfig
-from lingspec.reference.config import PRESETS
+from lingspec.reference.config import IGNORED, PRESETS
 
 ONE_T = LingConfig.preset("ling-2.5-1t")
 TOLD = {"architectures": ["BailingMoeV2_5ForCausalLM"], "model_type": "bailing_hybrid"}
@@ -107,10 +107,8 @@ def test_an_unknown_preset_names_the_known():
 
 
 @pytest.mark.statement("CONF-5")
-@pytest.mark.parametrize(
-    "key", ["moe_shared_expert_intermediate_size", "max_window_layers", "output_router_logits"]
-)
-def test_a_key_that_the_released_code_does_not_read_changes_nothing(key):
+@pytest.mark.parametrize("key", sorted({*IGNORED} - {"architectures", "model_type"}))
+def test_a_key_that_says_nothing_of_what_is_computed_changes_nothing(key):
     assert LingConfig.from_dict(changed(**{key: 7})) == LingConfig.from_dict(changed())
 
 
@@ -118,3 +116,25 @@ def test_a_key_that_the_released_code_does_not_read_changes_nothing(key):
 def test_the_origin_of_the_decay_is_1_unless_it_is_set():
     assert all(LingConfig.preset(name).decay_layer_origin == 1 for name in PRESETS)
     assert LingConfig.from_dict(changed(decay_layer_origin=0)).decay_layer_origin == 0
+
+
+# configuration_bailing_moe_v2_5.py of inclusionAI/Ling-V2.5 @79c5ec5.
+RELEASED_DEFAULTS = {
+    "vocab_size": 157184, "hidden_size": 2048, "intermediate_size": 5120, "num_hidden_layers": 20,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "use_qkv_bias": False, "use_bias": False,
+    "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "max_position_embeddings": 32768,
+    "rope_theta": 600000.0, "rope_scaling": None, "pad_token_id": 156892, "eos_token_id": 156892,
+    "num_experts": 256, "num_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8,
+    "topk_group": 4, "moe_intermediate_size": 512, "first_k_dense_replace": 1, "head_dim": 128,
+    "use_qk_norm": True, "num_nextn_predict_layers": 0, "routed_scaling_factor": 1.0,
+    "layer_group_size": 5, "group_norm_size": 4, "kv_lora_rank": 512, "q_lora_rank": None,
+    "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+    "partial_rotary_factor": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.statement("CONF-1")
+def test_silence_means_the_defaults_of_the_released_class():
+    defaults = {f.name: f.default for f in dataclasses.fields(LingConfig)}
+    own = {"decay_layer_origin": 1, "dtype": "bfloat16"}
+    assert defaults == RELEASED_DEFAULTS | own

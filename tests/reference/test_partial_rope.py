@@ -45,12 +45,11 @@ def test_position_0_changes_nothing():
 
 @pytest.mark.statement("ROPE-8")
 def test_pairs_are_halves_apart():
-    x = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
-    x[..., 0] = 1
+    x = torch.tensor([2.0, 3.0, 5.0, 7.0, 11.0], dtype=torch.float64).view(1, 1, 1, 5)
     cos, sin = tables(1, 1)
-    y = partial_rope(x, cos, sin)[0, 0, 0]
-    assert torch.equal(y, torch.stack([cos[0, 0, 0], y[1], sin[0, 0, 0], y[3]]))
-    assert y[1] == y[3] == 0
+    (c0, c1), (s0, s1) = cos[0, 0], sin[0, 0]
+    want = [2 * c0 - 5 * s0, 3 * c1 - 7 * s1, 5 * c0 + 2 * s0, 7 * c1 + 3 * s1, 11]
+    assert_near(partial_rope(x, cos, sin)[0, 0, 0], torch.tensor(want, dtype=torch.float64))
 
 
 @pytest.mark.statement("ROPE-12")

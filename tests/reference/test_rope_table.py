@@ -69,6 +69,7 @@ def test_the_magnitude_of_yarn(given, want):
     ("given", "text"),
     [
         ({"rotary_dim": 5}, "rotary_dim has value 5"),
+        ({"rotary_dim": 0}, "rotary_dim has value 0"),
         ({"theta": 1.0}, "theta has value 1.0"),
         ({"scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_type linear"),
         ({"scaling": {"rope_type": "yarn", "factor": 2.0}}, "original_max_position_embeddings"),
