@@ -32,7 +32,7 @@ def test_the_embedding_is_the_first_half():
     assert not torch.allclose(run(x, embedded, w, config), run(other, embedded, w, config))
 
 
-@pytest.mark.statement("MTP-1", "MTP-2", "MTP-3")
+@pytest.mark.statement("MTP-1", "MTP-2", "MTP-3", "MTP-6")
 def test_it_is_two_norms_a_projection_a_layer_and_a_norm():
     config, w = small(rms_norm_eps=0.03)
     x, embedded = normal(2, 4, 32), normal(2, 4, 32, seed=1)
