@@ -73,6 +73,20 @@ def test_a_padded_prompt_goes_on_as_it_does_alone(model):
     assert torch.equal(made[1], model.generate(both[1:], 5)[0])
 
 
+@pytest.mark.statement("GEN-4")
+def test_positions_count_from_the_first_token_that_is_not_padding():
+    seen = []
+
+    class Recording(LingModel):
+        def __call__(self, input_ids, positions=None, *rest, **options):
+            seen.append(positions.tolist())
+            return super().__call__(input_ids, positions, *rest, **options)
+
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    Recording(*small(eos_token_id=None)).generate(IDS, 2, attention_mask=mask)
+    assert seen == [[[0, 0, 0, 1], [0, 1, 2, 3]], [[2], [4]]]
+
+
 @pytest.mark.statement("GEN-6")
 @pytest.mark.parametrize(
     ("call", "text"),
