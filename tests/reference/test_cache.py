@@ -99,7 +99,7 @@ def test_a_wrong_mask_is_refused(model, mask, text):
 @pytest.mark.statement("CACHE-8")
 def test_a_cache_of_another_model_or_batch_is_refused(model):
     other = HybridCache.empty(dataclasses.replace(SMALL, decay_layer_origin=0), 2, torch.float64)
-    with pytest.raises(ContractError, match="cache has configuration of another model"):
+    with pytest.raises(ContractError, match=r"cache has (configuration|decay_layer_origin)"):
         model(IDS, cache=other)
     with pytest.raises(ContractError, match="cache has batch 3, but must have 2, as input_ids"):
         model(IDS, cache=model.new_cache(3))
