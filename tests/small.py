@@ -1,5 +1,9 @@
 """A small configuration and its synthetic checkpoint, for tests of what reads weights."""
 
+import dataclasses
+
+import torch
+
 from lingspec.reference import LingConfig
 from lingspec.reference.synthetic import Synthetic
 
@@ -13,7 +17,11 @@ SMALL = LingConfig(
 )  # fmt: skip
 
 
-def weights(seed: int = 0) -> dict:
-    import torch
-
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
     return dict(Synthetic(SMALL, seed, torch.float32))
+
+
+def small(**changes: object) -> tuple[LingConfig, dict[str, torch.Tensor]]:
+    """The small configuration with changes, and its weights in float64."""
+    config = dataclasses.replace(SMALL, **changes)
+    return config, dict(Synthetic(config, 0, torch.float64))

@@ -40,7 +40,7 @@ def add_rms_norm(
         ContractError: a shape, a dtype or a value that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py, BailingMoeV2_5DecoderLayer.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:1075-1079.
     """
     check_norm(x, weight, eps)
     same(residual, "residual", x, "x")

@@ -44,8 +44,7 @@ def gated_group_rms_norm(
         ContractError: a shape, a dtype or a value that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py, BailingMoeV2_5GroupRMSNorm
-        and :878-882.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:185-204 and 878-882.
     """
     check_norm(x, weight, eps)
     same(gate, "gate", x, "x")

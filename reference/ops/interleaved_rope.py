@@ -40,8 +40,7 @@ def interleaved_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ContractError: a shape or a dtype that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py,
-        apply_rotary_pos_emb_interleave.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:500-535.
     """
     check_rope(x, cos, sin)
     R = x.shape[-1]

@@ -48,7 +48,7 @@ def mla_attention(
         ContractError: a shape, a dtype or a value that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:640-702.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:474-497.
     """
     _check(q, k, v)
     parts = []

@@ -42,7 +42,7 @@ def moe_experts(
         ContractError: a shape, a dtype or an index that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:385-442, moe_infer.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:411-441.
     """
     _check(x, gate_up, down, experts, weights)
     results = x.new_zeros(*experts.shape, x.shape[1])  # (T, k, D)

@@ -32,8 +32,7 @@ def moe_logits(x: Tensor, weight: Tensor) -> Tensor:
         ContractError: a shape or a dtype that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:304-330,
-        BailingMoeV2_5Gate.forward.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:352-353.
     """
     check_float(x, "x")
     require(x.dim() == 2, "x", "shape", tuple(x.shape), "(T, D)")

@@ -49,8 +49,7 @@ def moe_route(
         ContractError: a shape, a dtype or a number that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:331-372,
-        BailingMoeV2_5Gate.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:327-348 and 355-363.
     """
     _check(logits, bias, groups, top_groups, top_k)
     T, E = logits.shape

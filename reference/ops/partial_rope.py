@@ -39,7 +39,7 @@ def partial_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ContractError: a shape or a dtype that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py, apply_rotary_pos_emb.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:245-285.
     """
     check_rope(x, cos, sin)
     R = 2 * cos.shape[-1]

@@ -42,7 +42,7 @@ def qk_norm_rope(
         ContractError: a shape, a dtype or a value that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:828-850.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:840-845.
     """
     q = partial_rope(rms_norm(q, q_weight, eps=eps), cos, sin)
     k = partial_rope(rms_norm(k, k_weight, eps=eps), cos, sin)

@@ -36,7 +36,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
         ContractError: a shape, a dtype or a value that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py, BailingMoeV2_5RMSNorm.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:168-182.
     """
     check_norm(x, weight, eps)
     return at("output", weight * normalised(x, eps))

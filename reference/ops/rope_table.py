@@ -55,8 +55,8 @@ def rope_table(
 
     Source:
         transformers 4.57.1, modeling_rope_utils.py, _compute_default_rope_parameters and
-        _compute_yarn_parameters; inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py,
-        BailingMoeV2_5RotaryEmbedding. YaRN: arXiv 2309.00071.
+        _compute_yarn_parameters; inclusionAI/Ling-V2.5 @79c5ec5,
+        modeling_bailing_moe_v2_5.py:210-241. YaRN: arXiv 2309.00071.
     """
     ok = rotary_dim >= 2 and rotary_dim % 2 == 0
     require(ok, "rotary_dim", "value", rotary_dim, "an even integer >= 2")

@@ -34,7 +34,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
         ContractError: a shape or a dtype that is not as above.
 
     Source:
-        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py, BailingMoeV2_5MLP.
+        inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:288-301.
     """
     check_float(gate_up, "gate_up")
     ok = gate_up.dim() >= 1 and gate_up.shape[-1] % 2 == 0

@@ -51,6 +51,7 @@ def assert_alike(seen: dict[str, Tensor], trace: dict[str, Tensor], rows: Tensor
             assert far(got, want) < ALIKE, name
 
 
+@pytest.mark.statement("MODEL-1", "MODEL-4", "LAYER-3", "MLA-15", "ROUTE-8", "DECAY-2", "DECAY-4")
 @pytest.mark.parametrize("name", ONE_CALL)
 def test_every_tensor_of_a_float32_trace_comes_out(name):
     model, trace = opened(name)
@@ -60,6 +61,7 @@ def test_every_tensor_of_a_float32_trace_comes_out(name):
     assert_alike(seen, trace, None if mask is None else mask == 1)
 
 
+@pytest.mark.statement("MODEL-1", "CACHE-9")
 def test_prefill_decode_and_caches_come_out():
     model, trace = opened("decode")
     ids, prefill = trace["input_ids"], trace["prefill.input_ids"].shape[1]
@@ -83,6 +85,7 @@ def test_prefill_decode_and_caches_come_out():
             assert far(held.state, keys) < ALIKE
 
 
+@pytest.mark.statement("MTP-8")
 def test_the_mtp_layer_comes_out():
     model, trace = opened("mtp")
     seen: dict[str, Tensor] = {}
@@ -100,6 +103,7 @@ def forced(trace: dict[str, Tensor], seen: dict[str, Tensor]):
     return tap
 
 
+@pytest.mark.statement("MODEL-2")
 def test_bfloat16_layers_come_out_one_by_one_with_the_routing_of_the_trace():
     model, trace = opened("bf16")
     B, T = trace["input_ids"].shape
@@ -114,6 +118,7 @@ def test_bfloat16_layers_come_out_one_by_one_with_the_routing_of_the_trace():
         assert far(got, trace[f"layers.{layer}.output"]) < 1e-3
 
 
+@pytest.mark.statement("MODEL-2")
 def test_bfloat16_logits_with_the_routing_of_the_trace_come_out():
     model, trace = opened("bf16")
     with rounding(casting_to(torch.bfloat16, RELEASED)):
@@ -156,6 +161,7 @@ def run_in(name: str, dtype: torch.dtype, noisy: bool) -> dict[str, Tensor]:
     return seen
 
 
+@pytest.mark.statement("CACHE-3", "MLA-20")
 @pytest.mark.parametrize("name", ["base", "yarn", "no_q_lora", "remainder_layers"])
 def test_prefill_then_decode_is_one_shot_at_every_split_and_in_both_forms_of_mla(name):
     model, trace = opened(name)
@@ -170,6 +176,7 @@ def test_prefill_then_decode_is_one_shot_at_every_split_and_in_both_forms_of_mla
     torch.testing.assert_close(absorbed(ids), whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.statement("CACHE-5", "LAYER-8")
 def test_padding_on_the_left_changes_nothing_behind_it():
     model, trace = opened("base")
     model = LingModel(model.config, model.weights, dtype=torch.float64)
@@ -181,6 +188,7 @@ def test_padding_on_the_left_changes_nothing_behind_it():
     torch.testing.assert_close(got, model(ids), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.statement("GEN-1", "GEN-2")
 def test_generation_is_greedy_or_drawn_and_repeats():
     model, trace = opened("base")
     ids = trace["input_ids"][:, :5]

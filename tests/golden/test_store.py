@@ -38,6 +38,7 @@ def test_a_missing_golden_is_a_difference(tmp_path, monkeypatch):
     assert check(ENTRIES[0]).endswith("is not stored")
 
 
+@pytest.mark.statement("LIN-1", "LIN-2", "LIN-12")
 @pytest.mark.parametrize("entry", ATTENTION, ids=lambda e: e.name)
 def test_attention_goldens_agree_with_50_digits(entry):
     packed = "packed" in entry.name
@@ -88,6 +89,7 @@ def independent(q, k, v, S0, decay, lengths):
     return o, states
 
 
+@pytest.mark.statement("DECAY-1")
 def test_slopes_agree_with_powers_of_two():
     stored = json.loads((store.DATA / f"{ENTRIES[0].name}.json").read_text())["tensors"]
     got = [float.fromhex(x) for x in stored["heads 64, layer 0 of 80, origin 0"]["hex"]]

@@ -7,6 +7,7 @@ from drawing import FLOATS, normal
 from lingspec.reference import ContractError, add_rms_norm, rms_norm
 
 
+@pytest.mark.statement("NORM-6", "NORM-7")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_it_is_the_norm_of_the_rounded_sum(dtype):
     x, residual, w = (normal(*s, seed=n, dtype=dtype) for n, s in enumerate([(4, 9), (4, 9), (9,)]))
@@ -17,6 +18,7 @@ def test_it_is_the_norm_of_the_rounded_sum(dtype):
     assert torch.equal(residual, before)
 
 
+@pytest.mark.statement("NORM-8")
 def test_another_shape_or_dtype_of_the_residual_is_refused():
     x, w = torch.zeros(2, 3), torch.ones(3)
     for residual, text in (

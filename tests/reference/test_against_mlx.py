@@ -79,6 +79,7 @@ def far(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
+@pytest.mark.statement("MODEL-12")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_prefill_and_decode_agree_layer_by_layer(name, monkeypatch):
     config = dataclasses.replace(BASE, **CONFIGS[name])

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from small import SMALL, weights
 
 from lingspec.reference import CheckpointError, LingModel, open_checkpoint
-from lingspec.reference.ops import fp8_quantize
+from lingspec.reference.ops import fp8_dequantize, fp8_quantize
 
 NORM = "model.norm.weight"
 EXPERT = "model.layers.1.mlp.experts.3.up_proj.weight"
@@ -33,6 +33,7 @@ def written(folder, tensors, shards=1):
     return folder
 
 
+@pytest.mark.statement("CKPT-2", "CKPT-3")
 @pytest.mark.parametrize("shards", [1, 3])
 def test_every_tensor_comes_as_it_was_written(tmp_path, shards):
     tensors = weights()
@@ -46,6 +47,7 @@ def test_every_tensor_comes_as_it_was_written(tmp_path, shards):
     assert torch.equal(LingModel(SMALL, read)(ids), LingModel(SMALL, tensors)(ids))
 
 
+@pytest.mark.statement("MOE-9")
 def test_only_experts_that_are_routed_to_are_read():
     touched, routed = set(), set()
 
@@ -65,6 +67,7 @@ def test_only_experts_that_are_routed_to_are_read():
     assert len(experts) < 4 * SMALL.num_experts
 
 
+@pytest.mark.statement("CKPT-7")
 @pytest.mark.parametrize("block", [None, (128, 128)])
 def test_fp8_comes_multiplied_by_its_scales(tmp_path, block):
     tensors = weights()
@@ -102,6 +105,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.statement("CKPT-4")
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_not_as_the_configuration_says_is_named_before_anything_runs(tmp_path, what):
     change, text = WRONG[what]
@@ -110,11 +114,13 @@ def test_what_is_not_as_the_configuration_says_is_named_before_anything_runs(tmp
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("CKPT-4")
 def test_many_faults_are_counted(tmp_path):
     with pytest.raises(CheckpointError, match=r"lacks .* and \d+ more"):
         open_checkpoint(written(tmp_path, {NORM: weights()[NORM]}))
 
 
+@pytest.mark.statement("CKPT-5")
 def test_a_nan_is_named_when_it_is_read(tmp_path):
     tensors = weights()
     tensors[EXPERT][2, 5] = float("nan")
@@ -125,6 +131,7 @@ def test_a_nan_is_named_when_it_is_read(tmp_path):
         read[EXPERT]
 
 
+@pytest.mark.statement("CKPT-6")
 def test_a_truncated_shard_a_missing_one_and_a_broken_index_are_named(tmp_path):
     folder = written(tmp_path, weights(), 3)
     shard = folder / "model-00002-of-00003.safetensors"
@@ -140,6 +147,7 @@ def test_a_truncated_shard_a_missing_one_and_a_broken_index_are_named(tmp_path):
         open_checkpoint(folder)
 
 
+@pytest.mark.statement("CKPT-6")
 def test_an_index_that_names_a_tensor_in_the_wrong_shard_is_refused(tmp_path):
     folder = written(tmp_path, weights(), 2)
     index = folder / "model.safetensors.index.json"
@@ -152,8 +160,35 @@ def test_an_index_that_names_a_tensor_in_the_wrong_shard_is_refused(tmp_path):
         open_checkpoint(folder)
 
 
+@pytest.mark.statement("CKPT-6")
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no folder"):
         open_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
         open_checkpoint(tmp_path, SMALL)
+
+
+@pytest.mark.statement("CKPT-7", "CKPT-8", "FP8-6")
+@pytest.mark.parametrize("scale_name", ["weight_scale", "weight_scale_inv"])
+@pytest.mark.parametrize("block", [None, (128, 128)])
+def test_a_model_over_fp8_is_the_model_over_the_dequantised_tensors(tmp_path, block, scale_name):
+    stored, plain = weights(), weights()
+    for name, x in weights().items():
+        if name.endswith("_proj.weight") or "query_key_value" in name:
+            q, scale = fp8_quantize(x, block=block)
+            stored |= {name: q, name.removesuffix("weight") + scale_name: scale}
+            plain[name] = fp8_dequantize(q, scale, block=block, dtype=torch.float32)
+    read = open_checkpoint(written(tmp_path, stored, 2))
+    assert set(read) == set(plain)
+    assert len(stored) > len(plain)
+    ids = torch.tensor([[5, 9, 7, 3]])
+    logits = LingModel(SMALL, read)(ids)
+    assert torch.equal(logits, LingModel(SMALL, plain)(ids))
+    assert not torch.allclose(logits, LingModel(SMALL, weights())(ids))
+
+
+@pytest.mark.statement("CKPT-9")
+@pytest.mark.parametrize("buffer", ["model.layers.0.attention.slope", "model.rotary_emb.inv_freq"])
+def test_buffers_that_are_computed_are_unknown(tmp_path, buffer):
+    with pytest.raises(CheckpointError, match=f"has unknown {buffer}"):
+        open_checkpoint(written(tmp_path, {**weights(), buffer: torch.zeros(4)}))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lingspec.reference import ConfigError, LingConfig
-from lingspec.reference.config import PRESETS
+from lingspec.reference.config import IGNORED, PRESETS
 
 ONE_T = LingConfig.preset("ling-2.5-1t")
 TOLD = {"architectures": ["BailingMoeV2_5ForCausalLM"], "model_type": "bailing_hybrid"}
@@ -17,21 +17,25 @@ def changed(**changes):
     return {**TOLD, **known, "decay_layer_origin": 1, **changes}
 
 
+@pytest.mark.statement("MODEL-4", "MODEL-5")
 def test_seven_lightning_layers_stand_before_one_of_mla():
     assert [i for i in range(80) if ONE_T.is_mla(i)] == [7, 15, 23, 31, 39, 47, 55, 63, 71, 79]
     assert [i for i in range(80) if not ONE_T.is_moe(i)] == [0, 1, 2, 3]
 
 
+@pytest.mark.statement("MODEL-4", "MTP-3")
 def test_layers_behind_the_last_whole_group_and_mtp_layers_are_mla():
     config = dataclasses.replace(ONE_T, num_hidden_layers=10, layer_group_size=4)
     assert [i for i in range(12) if config.is_mla(i)] == [3, 7, 8, 9, 10, 11]
 
 
+@pytest.mark.statement("CONF-9")
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_made(name):
     assert LingConfig.preset(name).rotary_dim == 64
 
 
+@pytest.mark.statement("MLA-12", "CONF-8")
 def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
     assert ONE_T.mla_scale == 192**-0.5
     yarn = {"rope_type": "yarn", "factor": 4.0, "mscale_all_dim": 1.0}
@@ -40,6 +44,7 @@ def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
     assert config.rope_scaling["original_max_position_embeddings"] == 131072
 
 
+@pytest.mark.statement("CONF-1", "CONF-2")
 def test_a_file_is_read_and_its_silence_filled_as_in_the_released_class(tmp_path):
     file = tmp_path / "config.json"
     told = {**TOLD, "num_key_value_heads": 16, "torch_dtype": "float32", "rope_interleave": True}
@@ -78,6 +83,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.statement("CONF-3", "CONF-4", "CONF-6", "CONF-7", "CONF-8")
 @pytest.mark.parametrize(("changes", "text"), REFUSED, ids=lambda x: str(x)[:40])
 def test_another_model_and_a_contradiction_are_refused(changes, text):
     with pytest.raises(ConfigError) as refused:
@@ -85,6 +91,7 @@ def test_another_model_and_a_contradiction_are_refused(changes, text):
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("CONF-3")
 @pytest.mark.parametrize("content", ["", "{", "[]", b"\xff\xfe"])
 def test_a_broken_file_is_named(tmp_path, content):
     file = tmp_path / "config.json"
@@ -93,6 +100,7 @@ def test_a_broken_file_is_named(tmp_path, content):
         LingConfig.from_json(file)
 
 
+@pytest.mark.statement("CONF-9")
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match=r"no preset 'ling-3'; there are ling-2\.5-1t"):
         LingConfig.preset("ling-3")
@@ -120,3 +128,37 @@ def test_what_the_released_class_saves_is_read():
 def test_a_configuration_is_what_its_own_keys_say(name, origin):
     config = dataclasses.replace(LingConfig.preset(name), decay_layer_origin=origin)
     assert LingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.statement("CONF-5")
+@pytest.mark.parametrize("key", sorted({*IGNORED} - {"architectures", "model_type"}))
+def test_a_key_that_says_nothing_of_what_is_computed_changes_nothing(key):
+    assert LingConfig.from_dict(changed(**{key: 7})) == LingConfig.from_dict(changed())
+
+
+@pytest.mark.statement("CONF-2")
+def test_the_origin_of_the_decay_is_1_unless_it_is_set():
+    assert all(LingConfig.preset(name).decay_layer_origin == 1 for name in PRESETS)
+    assert LingConfig.from_dict(changed(decay_layer_origin=0)).decay_layer_origin == 0
+
+
+# configuration_bailing_moe_v2_5.py of inclusionAI/Ling-V2.5 @79c5ec5.
+RELEASED_DEFAULTS = {
+    "vocab_size": 157184, "hidden_size": 2048, "intermediate_size": 5120, "num_hidden_layers": 20,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "use_qkv_bias": False, "use_bias": False,
+    "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "max_position_embeddings": 32768,
+    "rope_theta": 600000.0, "rope_scaling": None, "pad_token_id": 156892, "eos_token_id": 156892,
+    "num_experts": 256, "num_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8,
+    "topk_group": 4, "moe_intermediate_size": 512, "first_k_dense_replace": 1, "head_dim": 128,
+    "use_qk_norm": True, "num_nextn_predict_layers": 0, "routed_scaling_factor": 1.0,
+    "layer_group_size": 5, "group_norm_size": 4, "kv_lora_rank": 512, "q_lora_rank": None,
+    "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+    "partial_rotary_factor": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.statement("CONF-1")
+def test_silence_means_the_defaults_of_the_released_class():
+    defaults = {f.name: f.default for f in dataclasses.fields(LingConfig)}
+    own = {"decay_layer_origin": 1, "dtype": "bfloat16"}
+    assert defaults == RELEASED_DEFAULTS | own

@@ -11,6 +11,7 @@ from lingspec.reference import ContractError, fp8_dequantize, fp8_quantize
 BLOCK = (128, 128)
 
 
+@pytest.mark.statement("FP8-1", "FP8-4")
 @given(M=st.integers(0, 5), N=st.integers(0, 9), exponent=st.integers(-30, 30))
 def test_the_largest_of_each_row_becomes_448_and_all_are_within_half_a_step(M, N, exponent):
     x = (normal(M, N, seed=M + N) * 2.0**exponent).float()
@@ -23,6 +24,7 @@ def test_the_largest_of_each_row_becomes_448_and_all_are_within_half_a_step(M, N
     assert bool(((back - x).abs() <= step * 1.0001).all())
 
 
+@pytest.mark.statement("FP8-2")
 @pytest.mark.parametrize("shape", [(128, 128), (130, 257), (1, 1), (256, 128)])
 def test_each_block_has_a_scale_of_its_own(shape):
     x = normal(*shape).float()
@@ -35,17 +37,28 @@ def test_each_block_has_a_scale_of_its_own(shape):
     assert q.dtype == torch.float8_e4m3fn
 
 
+@pytest.mark.statement("FP8-3")
 def test_rows_of_zeros_have_a_scale_of_1():
     q, scale = fp8_quantize(torch.zeros(2, 3))
     assert scale.tolist() == [[1.0], [1.0]]
     assert q.float().abs().sum() == 0
 
 
+@pytest.mark.statement("FP8-5")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_all_float_dtypes_are_taken(dtype):
     assert fp8_quantize(normal(2, 3, dtype=dtype))[1].dtype == torch.float32
 
 
+@pytest.mark.statement("FP8-8")
 def test_another_block_is_refused():
     with pytest.raises(ContractError, match=r"block has value \(64, 64\)"):
         fp8_quantize(torch.zeros(2, 2), block=(64, 64))
+
+
+@pytest.mark.statement("FP8-4")
+def test_ties_go_to_even():
+    x = torch.tensor([[448.0, 17.0, 19.0, -17.0, -19.0, 17.01]])  # neighbours are 2 apart
+    q, scale = fp8_quantize(x)
+    assert scale.item() == 1
+    assert q.float().tolist() == [[448.0, 16.0, 20.0, -16.0, -20.0, 18.0]]

@@ -44,6 +44,7 @@ def assert_near(got, want):
         torch.testing.assert_close(one, other, rtol=CLOSE, atol=CLOSE)
 
 
+@pytest.mark.statement("LIN-1", "LIN-2", "LIN-10")
 @given(T=st.integers(0, 40), chunk=st.integers(1, 20), seed=st.integers(0, 999))
 def test_the_closed_and_the_chunked_form_are_the_recurrence(T, chunk, seed):
     call = draw(T=T, seed=seed, B=2)
@@ -52,6 +53,7 @@ def test_the_closed_and_the_chunked_form_are_the_recurrence(T, chunk, seed):
     assert_near(lightning_attention_chunked(**call, chunk=chunk), want)
 
 
+@pytest.mark.statement("LIN-5")
 @given(before=st.integers(0, 9), after=st.integers(0, 9), seed=st.integers(0, 999))
 def test_cutting_a_sequence_anywhere_changes_no_bit(before, after, seed):
     call = draw(T=before + after, seed=seed)
@@ -67,6 +69,7 @@ def test_cutting_a_sequence_anywhere_changes_no_bit(before, after, seed):
     assert torch.equal(state, final)
 
 
+@pytest.mark.statement("LIN-6")
 @given(lengths=st.lists(st.integers(0, 7), max_size=5), seed=st.integers(0, 999))
 def test_packed_sequences_are_the_sequences_one_by_one(lengths, seed):
     ends = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
@@ -82,6 +85,7 @@ def test_packed_sequences_are_the_sequences_one_by_one(lengths, seed):
         assert torch.equal(state[n : n + 1], state_n)
 
 
+@pytest.mark.statement("LIN-4")
 @given(t=st.integers(0, 7), seed=st.integers(0, 999))
 def test_no_output_depends_on_a_later_token(t, seed):
     call = draw(T=9, seed=seed)
@@ -92,6 +96,7 @@ def test_no_output_depends_on_a_later_token(t, seed):
     assert torch.equal(o[:, : t + 1], o_mixed[:, : t + 1])
 
 
+@pytest.mark.statement("LIN-1")
 def test_one_key_is_forgotten_by_exactly_the_decay():
     call = draw(T=12, H=2, K=3, V=2, state=False)
     call["k"][:, 1:] = 0
@@ -101,6 +106,7 @@ def test_one_key_is_forgotten_by_exactly_the_decay():
     torch.testing.assert_close(state[0], want, rtol=CLOSE, atol=0)
 
 
+@pytest.mark.statement("LIN-9")
 def test_the_caller_s_tensors_are_not_written_to():
     call = draw(T=7)
     before = {n: x.clone() for n, x in call.items() if isinstance(x, Tensor)}
@@ -109,6 +115,7 @@ def test_the_caller_s_tensors_are_not_written_to():
     assert all(torch.equal(call[n], x) for n, x in before.items())
 
 
+@pytest.mark.statement("LIN-7", "LIN-9")
 def test_an_empty_call_returns_a_copy_of_the_initial_state():
     call = draw(T=0)
     o, state = lightning_attention(**call)
@@ -119,6 +126,7 @@ def test_an_empty_call_returns_a_copy_of_the_initial_state():
     assert torch.equal(state, torch.zeros(1, 3, 5, 4, dtype=torch.float64))
 
 
+@pytest.mark.statement("LIN-8")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_narrow_inputs_are_computed_in_float32_and_rounded_once(dtype):
     call = draw(T=17, dtype=dtype)
@@ -131,6 +139,7 @@ def test_narrow_inputs_are_computed_in_float32_and_rounded_once(dtype):
     assert torch.equal(state, state32)
 
 
+@pytest.mark.statement("LIN-11")
 @given(
     lengths=st.lists(st.integers(0, 6), min_size=1, max_size=3),
     packed=st.booleans(),
@@ -169,6 +178,7 @@ def test_a_decay_of_minus_ten_thousand_leaves_only_the_token_itself():
     torch.testing.assert_close(o, alone, rtol=CLOSE, atol=CLOSE)
 
 
+@pytest.mark.statement("LIN-13")
 @pytest.mark.parametrize(
     ("name", "change", "text"),
     [
@@ -190,7 +200,29 @@ def test_a_wrong_argument_is_named_with_what_was_expected(name, change, text):
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("LIN-13")
 def test_a_batch_of_packed_sequences_is_refused():
     call = draw(B=2, state=False)
     with pytest.raises(ContractError, match="B = 1 where cu_seqlens is given"):
         lightning_attention(**call, cu_seqlens=torch.tensor([0, 9]))
+
+
+@pytest.mark.statement("LIN-3")
+def test_the_first_token_reads_itself_alone():
+    call = draw(T=1, state=False)
+    o, _ = lightning_attention(**call)
+    own = (call["q"] * call["k"]).sum(-1, keepdim=True) * call["v"] * call["scale"]
+    torch.testing.assert_close(o, own, rtol=CLOSE, atol=CLOSE)
+
+
+@pytest.mark.statement("LIN-12")
+def test_decays_of_0_and_of_minus_ten_thousand_keep_everything_and_nothing():
+    call = draw(T=6, H=2)
+    call["log_decay"] = torch.tensor([0.0, -1e4], dtype=torch.float64)
+    o, state = lightning_attention(**call)
+    kept = call["initial_state"][:, 0] + torch.einsum(
+        "btk,btv->bkv", call["k"][:, :, 0], call["v"][:, :, 0]
+    )
+    torch.testing.assert_close(state[:, 0], kept, rtol=CLOSE, atol=CLOSE)
+    own = (call["q"] * call["k"]).sum(-1, keepdim=True) * call["v"] * call["scale"]
+    torch.testing.assert_close(o[:, :, 1], own[:, :, 1], rtol=CLOSE, atol=CLOSE)

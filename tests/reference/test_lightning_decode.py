@@ -26,6 +26,7 @@ def draw(B=3, P=5, H=2, K=4, V=3, seed=0, dtype=torch.float64):
     }
 
 
+@pytest.mark.statement("LIN-14", "LIN-15", "LIN-16")
 @given(seed=st.integers(0, 999), padding=st.integers(0, 2))
 def test_a_step_is_lightning_attention_over_one_token(seed, padding):
     call = draw(seed=seed)
@@ -46,6 +47,7 @@ def test_a_step_is_lightning_attention_over_one_token(seed, padding):
     assert torch.equal(call["state_pool"][unused], pool[unused])
 
 
+@pytest.mark.statement("LIN-15")
 def test_an_empty_batch_touches_nothing():
     call = draw(B=0)
     pool = call["state_pool"].clone()
@@ -53,6 +55,7 @@ def test_an_empty_batch_touches_nothing():
     assert torch.equal(call["state_pool"], pool)
 
 
+@pytest.mark.statement("LIN-18")
 @pytest.mark.parametrize(
     ("slots", "text"),
     [
@@ -70,9 +73,22 @@ def test_slots_that_are_not_distinct_or_not_there_are_refused(slots, text):
     assert text in str(refused.value)
 
 
+@pytest.mark.statement("LIN-18")
 def test_a_pool_of_another_shape_or_dtype_is_refused():
     call = draw()
     with pytest.raises(ContractError, match="state_pool has shape"):
         lightning_decode(**{**call, "state_pool": call["state_pool"][:, :1]})
     with pytest.raises(ContractError, match="state_pool has dtype"):
         lightning_decode(**{**call, "state_pool": call["state_pool"].float()})
+
+
+@pytest.mark.statement("LIN-17")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_narrow_inputs_are_computed_in_float32_and_rounded_once(dtype):
+    call = draw(dtype=dtype, K=16)
+    wide = {n: x.float() if n in "qkv" else x for n, x in call.items()}
+    wide["state_pool"] = call["state_pool"].clone()
+    o, o32 = lightning_decode(**call), lightning_decode(**wide)
+    assert o.dtype == dtype
+    assert torch.equal(o, o32.to(dtype))
+    assert torch.equal(call["state_pool"], wide["state_pool"])

@@ -13,7 +13,8 @@ def attend(scores, v):
     return torch.softmax(scores, -1) @ v, scores.logsumexp(-1)
 
 
-@given(seed=st.integers(0, 99), cut=st.integers(1, 6), shift=st.sampled_from((0.0, 500.0, -500.0)))
+@pytest.mark.statement("MLA-5", "MLA-6")
+@given(seed=st.integers(0, 99), cut=st.integers(1, 6), shift=st.sampled_from((0.0, 1e3, -1e3)))
 def test_the_merge_of_a_split_is_the_whole(seed, cut, shift):
     scores, v = normal(3, 7, seed=seed) + shift, normal(7, 4, seed=seed + 1)
     parts = [*attend(scores[:, :cut], v[:cut]), *attend(scores[:, cut:], v[cut:])]
@@ -21,6 +22,7 @@ def test_the_merge_of_a_split_is_the_whole(seed, cut, shift):
         assert_near(got, want)
 
 
+@pytest.mark.statement("MLA-7")
 def test_no_keys_on_one_side_leave_the_other_and_on_both_give_0():
     o, lse = normal(2, 3), normal(2)
     nothing = torch.zeros_like(o), torch.full_like(lse, -torch.inf)
@@ -30,6 +32,7 @@ def test_no_keys_on_one_side_leave_the_other_and_on_both_give_0():
     assert all(torch.equal(a, b) for a, b in zip(none, nothing, strict=True))
 
 
+@pytest.mark.statement("MLA-24")
 def test_a_wrong_lse_is_named():
     o, lse = torch.zeros(2, 3), torch.zeros(2)
     with pytest.raises(ContractError, match=r"lse2 has shape \(3,\), but must have \(2,\)"):

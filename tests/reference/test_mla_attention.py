@@ -15,6 +15,7 @@ def draw(B=2, T=5, S=5, H=3, K=4, V=3, seed=0, dtype=torch.float64):
     return {"q": q, "k": k, "v": v, "scale": 0.7}
 
 
+@pytest.mark.statement("MLA-1", "MLA-2")
 @given(T=st.integers(1, 5), more=st.integers(0, 4), seed=st.integers(0, 99))
 def test_the_last_query_sees_all_keys_and_each_before_it_one_less(T, more, seed):
     call = draw(T=T, S=T + more, seed=seed)
@@ -27,6 +28,7 @@ def test_the_last_query_sees_all_keys_and_each_before_it_one_less(T, more, seed)
         assert_near(lse[:, t], scores.logsumexp(-1))
 
 
+@pytest.mark.statement("MLA-4")
 @given(
     lengths=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=4),
     seed=st.integers(0, 99),
@@ -47,6 +49,7 @@ def test_packed_sequences_are_the_sequences_one_by_one(lengths, seed):
         assert torch.equal(lse[:, a:b], lse_n)
 
 
+@pytest.mark.statement("MLA-6")
 @given(cut=st.integers(1, 5), seed=st.integers(0, 99))
 def test_the_merge_of_two_parts_of_the_keys_is_the_whole(cut, seed):
     call = draw(T=1, S=6, seed=seed)
@@ -57,6 +60,7 @@ def test_the_merge_of_two_parts_of_the_keys_is_the_whole(cut, seed):
         assert_near(got, want)
 
 
+@pytest.mark.statement("MLA-5")
 def test_scores_may_be_shifted_by_hundreds():
     call = draw()
     call["q"], call["k"] = call["q"] * 100, call["k"] * 100
@@ -64,14 +68,24 @@ def test_scores_may_be_shifted_by_hundreds():
     assert bool(o.isfinite().all() and lse.isfinite().all())
 
 
+@pytest.mark.statement("MLA-2", "MLA-3")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_weights_are_rounded_before_the_values(dtype):
-    call = draw(dtype=dtype)
+    call = draw(B=1, T=9, S=9, dtype=dtype)
     o, lse = mla_attention(**call)
-    assert o.dtype == dtype
-    assert lse.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    q, k, v = (call[n].to(wide).transpose(1, 2) for n in "qkv")
+    scores = 0.7 * (q @ k.mT)
+    scores = scores.masked_fill(torch.ones(9, 9).triu(1) == 1, -torch.inf)
+    weights = (scores - scores.logsumexp(-1, keepdim=True)).exp()
+    assert (o.dtype, lse.dtype) == (dtype, wide)
+    assert_near(lse, scores.logsumexp(-1).transpose(1, 2), 4 * torch.finfo(wide).eps)
+    assert torch.equal(o, (weights.to(dtype).to(wide) @ v).to(dtype).transpose(1, 2))
+    if dtype.itemsize == 2:
+        assert not torch.equal(o, (weights @ v).to(dtype).transpose(1, 2))
 
 
+@pytest.mark.statement("MLA-24")
 @pytest.mark.parametrize(
     ("name", "change", "text"),
     [

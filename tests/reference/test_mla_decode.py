@@ -23,6 +23,7 @@ def draw(lengths=(5, 0, 3), H=2, L=4, R=2, page=2, P=9, seed=0):
     }
 
 
+@pytest.mark.statement("MLA-8", "MLA-10")
 @given(lengths=st.lists(st.integers(0, 8), min_size=1, max_size=3), seed=st.integers(0, 99))
 def test_it_is_attention_over_the_rows_of_the_pages(lengths, seed):
     call = draw(lengths, seed=seed)
@@ -40,6 +41,7 @@ def test_it_is_attention_over_the_rows_of_the_pages(lengths, seed):
         assert_near(lse[b], want_lse[0, 0])
 
 
+@pytest.mark.statement("MLA-9")
 def test_nothing_behind_the_length_is_read():
     call = draw((5, 3))
     want = mla_decode(**call)
@@ -51,6 +53,7 @@ def test_nothing_behind_the_length_is_read():
         assert torch.equal(got, was)
 
 
+@pytest.mark.statement("MLA-24")
 def test_a_page_that_does_not_exist_and_a_length_too_long_are_refused():
     call = draw((5,))
     with pytest.raises(ContractError, match=r"lengths\[0\] has value 9, but must have from 0 to 8"):

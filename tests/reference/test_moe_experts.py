@@ -23,6 +23,7 @@ def draw(T=5, D=4, E=6, hidden=3, k=2, seed=0, dtype=torch.float64):
     }
 
 
+@pytest.mark.statement("MOE-1", "MOE-2")
 @given(seed=st.integers(0, 99), T=st.integers(0, 5))
 def test_it_is_the_weighted_sum_of_single_experts(seed, T):
     call = draw(T=T, seed=seed)
@@ -33,6 +34,7 @@ def test_it_is_the_weighted_sum_of_single_experts(seed, T):
     assert_near(moe_experts(**call), want)
 
 
+@pytest.mark.statement("MOE-5")
 @given(seed=st.integers(0, 99), cut=st.integers(0, 6))
 def test_the_ranks_of_expert_parallelism_add_up(seed, cut):
     call = draw(seed=seed)
@@ -42,6 +44,7 @@ def test_the_ranks_of_expert_parallelism_add_up(seed, cut):
     assert_near(sum(moe_experts(**{**call, "experts": e}) for e in here), whole)
 
 
+@pytest.mark.statement("MOE-5")
 def test_a_token_without_experts_gives_0():
     call = draw()
     call["experts"][2] = -1
@@ -53,6 +56,7 @@ def test_the_result_has_the_dtype_of_the_tokens(dtype):
     assert moe_experts(**draw(dtype=dtype)).dtype == dtype
 
 
+@pytest.mark.statement("MOE-13")
 @pytest.mark.parametrize(
     ("name", "change", "text"),
     [
@@ -67,3 +71,16 @@ def test_a_wrong_argument_is_named(name, change, text):
     call[name] = change(call[name])
     with pytest.raises(ContractError, match=text):
         moe_experts(**call)
+
+
+@pytest.mark.statement("MOE-4")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_hidden_channels_and_results_are_rounded_and_the_sum_once(dtype):
+    call = draw(T=9, D=16, hidden=8, k=3, dtype=dtype)
+    y = moe_experts(**call)
+    for t in range(9):
+        total = torch.zeros(16)
+        for e, w in zip(call["experts"][t].tolist(), call["weights"][t], strict=True):
+            hidden = (call["x"][t].float() @ call["gate_up"][e].float().T).to(dtype)
+            total += w * (swiglu(hidden).float() @ call["down"][e].float().T).to(dtype).float()
+        assert torch.equal(y[t], total.to(dtype))

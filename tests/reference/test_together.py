@@ -55,6 +55,7 @@ def calls_of(model, origin, tap=lambda *_: None):
     ]
 
 
+@pytest.mark.statement("MODEL-15")
 @pytest.mark.parametrize("absorbed", [False, True])
 def test_prompt_and_steps_of_both_layer_origins_come_out_as_each_by_itself(absorbed):
     model = LingModel(SMALL, WIDE, absorbed=absorbed)
@@ -73,6 +74,7 @@ def test_every_tensor_is_read_once_for_all_runs():
     assert set(counted.read.values()) == {1}
 
 
+@pytest.mark.statement("MOE-9")
 def test_an_expert_that_no_token_is_routed_to_is_not_read():
     counted, used = Counted(WIDE), set()
 
@@ -117,6 +119,7 @@ def test_progress_is_told_after_every_layer():
     assert told == [(n + 1, 5) for n in range(5)]
 
 
+@pytest.mark.statement("CACHE-11")
 def test_an_error_leaves_the_cache_as_it_was():
     model = LingModel(SMALL, WIDE)
     cache, other = model.new_cache(2), model.new_cache(2)
@@ -127,6 +130,7 @@ def test_an_error_leaves_the_cache_as_it_was():
     close(model(IDS[:, 4:], cache=cache), model(IDS[:, 4:], cache=other))
 
 
+@pytest.mark.statement("CACHE-10")
 def test_positions_must_go_on_where_the_cache_ends():
     model = LingModel(SMALL, WIDE)
     cache = model.new_cache(2)
@@ -136,6 +140,7 @@ def test_positions_must_go_on_where_the_cache_ends():
     model(IDS[:, 4:5], torch.tensor([[4], [4]]), cache=cache)
 
 
+@pytest.mark.statement("CACHE-4")
 def test_by_default_positions_count_on_from_those_that_were_given():
     model = LingModel(SMALL, WIDE)
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
@@ -149,6 +154,7 @@ def test_by_default_positions_count_on_from_those_that_were_given():
     )
 
 
+@pytest.mark.statement("CACHE-8")
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -166,6 +172,7 @@ def test_a_cache_of_something_else_is_refused(made, message):
     assert str(refused.value) == message
 
 
+@pytest.mark.statement("MODEL-16")
 def test_a_dict_of_weights_is_checked_before_anything_runs():
     held = weights()
     held["model.layers.1.attention.dense.weight"] = held.pop(
