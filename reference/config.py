@@ -147,6 +147,8 @@ class LingConfig:
             ok = isinstance(width, int) and isinstance(heads, int) and heads > 0
             _need(ok, WIDTHS[1], heads, "an integer, as hidden_size, where head_dim is null")
             given["head_dim"] = width // heads
+        if given.get("num_shared_experts", 0) is None:
+            given["num_shared_experts"] = 0
         unknown = sorted(set(given) - names - set(IGNORED) - set(MUST_BE) - {SUM})
         if unknown:
             raise ConfigError(f"unknown key {unknown[0]!r} = {given[unknown[0]]!r}")
@@ -189,6 +191,7 @@ IGNORED = (
     "num_mtp_layers", "seq_aux",
 )  # fmt: skip
 RENAMED = {"torch_dtype": "dtype"}
+BEFORE = "original_max_position_embeddings"  # of YaRN
 WIDTHS = ("hidden_size", "num_attention_heads")
 SUM = "qk_head_dim"  # what a saved configuration says once more
 
@@ -258,7 +261,8 @@ def _yarn(c: LingConfig) -> Mapping[str, Any]:
     factor = scaling.get("factor")
     ok = isinstance(factor, int | float) and math.isfinite(factor) and factor >= 1
     _need(ok, "rope_scaling.factor", factor, "a number >= 1")
-    scaling.setdefault("original_max_position_embeddings", c.max_position_embeddings)
+    if scaling.get(BEFORE) is None:
+        scaling[BEFORE] = c.max_position_embeddings
     return scaling
 
 

@@ -39,9 +39,10 @@ def test_presets_can_be_made(name):
 def test_the_scale_of_mla_is_that_of_both_parts_and_of_yarn():
     assert ONE_T.mla_scale == 192**-0.5
     yarn = {"rope_type": "yarn", "factor": 4.0, "mscale_all_dim": 1.0}
-    config = dataclasses.replace(ONE_T, rope_scaling=yarn)
-    assert config.mla_scale == pytest.approx(192**-0.5 * 1.1386294361119891**2, rel=1e-15)
-    assert config.rope_scaling["original_max_position_embeddings"] == 131072
+    for told in (yarn, {**yarn, "original_max_position_embeddings": None}):
+        config = dataclasses.replace(ONE_T, rope_scaling=told)
+        assert config.mla_scale == pytest.approx(192**-0.5 * 1.1386294361119891**2, rel=1e-15)
+        assert config.rope_scaling["original_max_position_embeddings"] == 131072
 
 
 @pytest.mark.statement("CONF-1", "CONF-2")
@@ -106,6 +107,7 @@ def test_an_unknown_preset_names_the_known():
         LingConfig.preset("ling-3")
 
 
+@pytest.mark.statement("CONF-14")
 def test_what_the_released_class_saves_is_read():
     """Its own arguments, those that say a thing twice, and a head_dim that it derives."""
     told = {
@@ -114,6 +116,7 @@ def test_what_the_released_class_saves_is_read():
         "output_router_logits": False, "use_cache": True, "head_dim": None,
     }  # fmt: skip
     assert LingConfig.from_dict(told) == LingConfig.preset("ling-2.5-1t")
+    assert LingConfig.from_dict({**told, "num_shared_experts": None}).num_shared_experts == 0
     for key, value, text in (
         ("qk_head_dim", 128, "qk_head_dim is 128, but must be 192"),
         ("scoring_func", "softmax", "scoring_func is 'softmax', but must be 'sigmoid'"),
@@ -123,6 +126,7 @@ def test_what_the_released_class_saves_is_read():
             LingConfig.from_dict({**told, key: value})
 
 
+@pytest.mark.statement("CONF-15")
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("origin", [0, 1])
 def test_a_configuration_is_what_its_own_keys_say(name, origin):

@@ -62,7 +62,7 @@ def by_hand(x: Tensor, w: dict, config: LingConfig, positions: Tensor) -> tuple[
         later = torch.ones(T, T).triu(1) == 1
         scores = (scores / (N + R) ** 0.5).masked_fill(later, -torch.inf)
         heads.append(scores.softmax(-1) @ kv[..., N:])
-    y = torch.cat(heads, dim=-1) @ w[f"{NAME}.dense.weight"].T
+    y = torch.cat(heads, dim=-1) @ w[f"{NAME}.dense.weight"].T + w.get(f"{NAME}.dense.bias", zero)
     return y, torch.cat([latent, k_rope], dim=-1)
 
 
@@ -126,9 +126,11 @@ def test_the_square_of_mscale_is_in_mla_alone():
 @pytest.mark.statement("MLA-22")
 def test_flags_give_biases_to_the_projections_they_name():
     for rank, want in (
-        (12, {"q_a_proj.bias", "kv_a_proj_with_mqa.bias"}),
-        (None, {"kv_a_proj_with_mqa.bias"}),
+        (12, {"q_a_proj.bias", "kv_a_proj_with_mqa.bias", "dense.bias"}),
+        (None, {"kv_a_proj_with_mqa.bias", "dense.bias"}),
     ):
         config, _ = small(use_qkv_bias=True, q_lora_rank=rank)
         names = {name.removeprefix(f"{NAME}.") for name, _ in layer_tensors(config, LAYER)}
-        assert {n for n in names if n.endswith(".bias")} - {"dense.bias"} == want
+        assert {n for n in names if n.endswith(".bias")} == want
+        config, _ = small(use_bias=True, q_lora_rank=rank)  # that of Lightning layers
+        assert not any(n.endswith(".bias") for n, _ in layer_tensors(config, LAYER))
