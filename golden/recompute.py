@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lingspec.golden.full_size import Outcome, full_size
@@ -14,6 +14,7 @@ __all__ = ["MORE", "Difference", "differences", "recomputed"]
 # inside of layers too. float32 is at most 4.6 times that far from float64 in the models of
 # data/official (tests/golden/test_official.py); two machines are each that far, independently.
 MORE = 8.0
+Done = Callable[[int, int], None]
 SKETCHED = 2.0**-22  # the rounding of two sketches to float32, over the norm
 
 
@@ -46,8 +47,15 @@ def differences(stored: Outcome, now: Outcome) -> list[Difference]:
 
 
 def recomputed(
-    stored: Stored, *, layers: int | None = None, done: Callable[[int, int], None] = lambda *_: None
-) -> tuple[list[Difference], int]:
-    """What differs when the run is made again, and how many tensors were compared."""
-    now = full_size(stored.asked, layers=layers, done=done)[stored.origin]
-    return differences(stored.outcome, now), len(now.summaries)
+    stored: Sequence[Stored], *, layers: int | None = None, done: Done = lambda *_: None
+) -> Iterator[tuple[Stored, list[Difference], int]]:
+    """Each golden, what differs when its run is made again, and how many tensors were compared.
+
+    One pass over the weights serves the goldens of one run, as it did when they were made.
+    """
+    for asked in dict.fromkeys(one.asked for one in stored):
+        now = full_size(asked, layers=layers, done=done)
+        for one in stored:
+            if one.asked == asked:
+                outcome = now[one.origin]
+                yield one, differences(one.outcome, outcome), len(outcome.summaries)

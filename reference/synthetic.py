@@ -2,7 +2,7 @@
 
 Element n of a tensor is made of byte n % 4 of a 32-bit hash of n // 4, by integer arithmetic alone,
 and is exact in bfloat16. So torch and numpy, every device, and every rank that makes only its own
-rows or columns have equal bits.
+have equal bits.
 """
 
 from __future__ import annotations

@@ -41,11 +41,10 @@ def check(names: tuple[str, ...], *, layers: int | None, as_json: bool) -> int:
         found[entry.name] = [] if told is None else [told]
     for name in () if names else model_store.names():
         _read(name)  # its files are whole; to make it again it must be named
-    for name in names:
-        stored = _read(name)
-        with progress(quiet=as_json, unit="layers") as tick:
-            different, count = recomputed(stored, layers=layers, done=_layers(tick, layers))
-        found[f"{name}, {count} tensors"] = [str(one) for one in different]
+    with progress(quiet=as_json, unit="layers") as tick:
+        again = recomputed([_read(n) for n in names], layers=layers, done=_layers(tick, layers))
+        for stored, different, count in again:
+            found[f"{stored.name}, {count} tensors"] = [str(one) for one in different]
     wrong = [line for lines in found.values() for line in lines]
     if as_json:
         click.echo(json.dumps({"schema": "lingspec.golden.check/1", "found": found}, indent=1))
