@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lingspec.golden.full_size import Asked, Outcome
+from lingspec.golden.recorder import versions
 from lingspec.golden.store import DATA
 from lingspec.golden.summary import Summary
 
@@ -72,7 +73,7 @@ def write(
         "schema": SCHEMA, "asked": told, "decay_layer_origin": origin,
         "input_ids": outcome.input_ids[0].tolist(), "reason": reason,
         "arrays": hashlib.sha256(arrays).hexdigest(),
-        "made_by": {"torch": torch.__version__, "machine": platform.machine(), **cost},
+        "made_by": {**versions(), "machine": platform.machine(), **cost},
         "tensors": {n: list(s.shape) for n, s in outcome.summaries.items()},
         "routing": {n: list(x.shape) for n, x in outcome.routing.items()},
         "noise": outcome.noise,

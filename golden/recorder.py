@@ -32,7 +32,7 @@ from lingspec.golden.trace import (
 )
 from lingspec.reference.config import ARCHITECTURE, LingConfig
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "versions"]
 
 SHARD = 64  # MiB
 OWN = re.compile(r"[0-9]{5}-[0-9a-f]{12}\.safetensors|.*\.partial")  # files that a recording makes
@@ -80,7 +80,7 @@ class Recorder:
             "precision": _precision(precision),
             "weights": weights if weights is None or isinstance(weights, str) else digest(weights),
             "inputs": digest(given) if given else None,
-            "versions": _versions(),
+            "versions": versions(),
             "made_by": dict(made_by or {}),
         }
         _text(self._about)
@@ -256,7 +256,8 @@ def _precision(given: str | torch.dtype | None) -> str | None:
     return name
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what made a golden or a trace."""
     try:
         own = version("lingspec")
     except PackageNotFoundError:

@@ -28,7 +28,7 @@ class Summary:
 
     shape: tuple[int, ...]
     sketch: Tensor  # (S,) float32, linear in the tensor
-    rows: Tensor  # (T,) float32: the norm of every row, of all axes but the last
+    rows: Tensor  # (T,) float32: norms of slices: one a token, or a head of a state
     blocks: Tensor  # (BLOCKS,) float32, or fewer: norms of blocks of the last axis
     places: Tensor  # (k,) int32: flat indices of the values of largest size, the first of equals
     values: Tensor  # (k,) float32: those values
@@ -61,9 +61,12 @@ def summarize(x: Tensor) -> Summary:
     """The summary of a tensor of floats, of fewer than 2^31 elements."""
     flat = x.detach().double().flatten()
     width = x.shape[-1] if x.dim() else 1
-    rows = flat.view(-1, width) if flat.numel() else flat.view(0, width)
+    lines = flat.view(-1, width) if flat.numel() else flat.view(0, width)
     size = -(-width // BLOCKS) or 1
-    blocks = [part.norm() for part in torch.split(rows, size, dim=1)]
+    blocks = [part.norm() for part in torch.split(lines, size, dim=1)]
+    # Of more than three axes the first two say which slice it is: sequence and head.
+    count = math.prod(x.shape[: min(2, x.dim() - 1)]) if flat.numel() else 0
+    rows = flat.view(count, -1) if count else lines
     order = flat.abs().sort(descending=True, stable=True).indices[:VALUES]
     return Summary(
         shape=tuple(x.shape), sketch=_sketch(flat), rows=rows.norm(dim=1).float(),

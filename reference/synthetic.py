@@ -1,7 +1,7 @@
 """Weights that nobody has to download: a function of tensor name, index and seed.
 
 Element n of a tensor is made of byte n % 4 of a 32-bit hash of n // 4, by integer arithmetic alone,
-and is exact in bfloat16. So torch and numpy, every device, and every rank that makes only its own
+and is exact in bfloat16. So torch, numpy, and every rank that makes only its own rows or columns
 have equal bits.
 """
 

@@ -45,6 +45,16 @@ def test_the_row_that_differs_is_named():
     assert abs(far - 0.01) < 1e-6
 
 
+def test_of_a_state_a_row_is_a_head():
+    x = drawn(2, 3, 16, 16)
+    y = x.clone()
+    y[1, 1] *= 1.01
+    assert len(summarize(x).rows) == 6
+    row, far = summarize(x).worst_row(summarize(y))
+    assert row == 4
+    assert abs(far - 0.01) < 1e-6
+
+
 def test_the_largest_values_come_with_their_places():
     x = torch.zeros(4, 9)
     x[2, 3], x[0, 8] = -5.0, 4.0
