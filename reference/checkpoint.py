@@ -49,6 +49,8 @@ def open_checkpoint(folder: str | Path, config: LingConfig | None = None) -> Che
 class Checkpoint(Mapping[str, Tensor]):
     """Names to tensors. FP8 tensors come as float32, multiplied by their scales."""
 
+    finite = True  # as it is read
+
     def __init__(self, config: LingConfig, files: Mapping[str, Path]) -> None:
         self.config = config
         self._handles = {file: _opened(file) for file in sorted(set(files.values()))}

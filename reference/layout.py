@@ -6,13 +6,22 @@ E experts, I hidden channels of an expert.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor
 
 from lingspec.reference.config import LingConfig
 
-__all__ = ["FLOAT32", "CheckpointError", "check", "finite", "layer_tensors", "some", "tensors"]
+__all__ = [
+    "FLOAT32",
+    "CheckpointError",
+    "check",
+    "check_names",
+    "finite",
+    "layer_tensors",
+    "some",
+    "tensors",
+]
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 SHOWN = 3  # names in an error
@@ -30,16 +39,25 @@ def check(config: LingConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
         CheckpointError: some are missing, unknown or misshapen.
     """
     names = dict(tensors(config))
-    missing, extra = ([n for n in a if n not in b] for a, b in ((names, shapes), (shapes, names)))
-    for what, these in (("lacks", missing), ("has unknown", extra)):
-        if these:
-            raise CheckpointError(f"the checkpoint {what} {some(these)}")
+    check_names(names, shapes)
     wrong = [
         f"{name} has shape {tuple(shapes[name])}, but must have {want}"
         for name, want in names.items() if tuple(shapes[name]) != want
     ]  # fmt: skip
     if wrong:
         raise CheckpointError(some(wrong, "; "))
+
+
+def check_names(wanted: Collection[str], there: Collection[str]) -> None:
+    """Compare names.
+
+    Raises:
+        CheckpointError: some are missing or unknown.
+    """
+    missing, extra = ([n for n in a if n not in b] for a, b in ((wanted, there), (there, wanted)))
+    for what, these in (("lacks", missing), ("has unknown", extra)):
+        if these:
+            raise CheckpointError(f"the checkpoint {what} {some(these)}")
 
 
 def finite(name: str, x: Tensor) -> Tensor:

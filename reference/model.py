@@ -19,10 +19,9 @@ from lingspec.reference.config import LingConfig
 from lingspec.reference.layers.decoder_layer import attended, fed_forward
 from lingspec.reference.layers.moe_block import Tap, silent, tapped
 from lingspec.reference.layers.mtp_layer import mtp_layer
-from lingspec.reference.layout import check, finite
 from lingspec.reference.ops.rms_norm import rms_norm
-from lingspec.reference.precision import work
-from lingspec.reference.weights import InDtype, Once, Weights, part, rows
+from lingspec.reference.precision import FLOATS, work
+from lingspec.reference.weights import Checked, InDtype, Once, Weights, part, rows
 
 __all__ = ["LingModel"]
 
@@ -45,20 +44,21 @@ class LingModel:
         absorbed: Run MLA in the latent space: the same function, rounded elsewhere.
 
     Raises:
-        CheckpointError: a dict lacks a tensor, has an unknown one, one of another shape, or a
-            number that is not finite.
+        CheckpointError: the weights are not those of the configuration: see `Checked`.
+        ContractError: ``config`` or ``dtype`` is something else.
     """
 
     def __init__(
         self, config: LingConfig, weights: Weights, *, dtype: torch.dtype | None = None,
         absorbed: bool = False,
     ) -> None:  # fmt: skip
-        if isinstance(weights, dict):
-            check(config, {name: tuple(x.shape) for name, x in weights.items()})
-            for name, x in weights.items():
-                finite(name, x)
+        kinds = f"{', '.join(str(one) for one in FLOATS)}, or None"
+        require(dtype is None or dtype in FLOATS, "dtype", "value", dtype, kinds)
+        require(isinstance(config, LingConfig), "config", "type", type(config).__name__,
+                "LingConfig")  # fmt: skip
         self.config, self.absorbed = config, absorbed
-        self.weights = weights if dtype is None else InDtype(weights, dtype)
+        checked = Checked(weights, config, mixed=dtype is not None)
+        self.weights: Weights = checked if dtype is None else InDtype(checked, dtype)
 
     def new_cache(self, batch: int, *, decay_layer_origin: int | None = None) -> HybridCache:
         """The cache of ``batch`` sequences of which no token was seen."""

@@ -93,6 +93,8 @@ class Synthetic(Mapping[str, Tensor]):
         dtype:  bfloat16 as released, or any wider one: the same numbers.
     """
 
+    finite = True  # by construction
+
     def __init__(
         self, config: LingConfig, seed: int = 0, dtype: torch.dtype = torch.bfloat16
     ) -> None:

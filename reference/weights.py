@@ -8,36 +8,33 @@ import torch
 from torch import Tensor
 
 from lingspec.reference.checks import require
-from lingspec.reference.precision import work
+from lingspec.reference.config import LingConfig
+from lingspec.reference.layout import FLOAT32, CheckpointError, check_names, finite, tensors
+from lingspec.reference.precision import FLOATS, work
 from lingspec.reference.rounding import at
 
-__all__ = ["InDtype", "Once", "Weights", "linear", "part", "rows"]
+__all__ = ["Checked", "InDtype", "Once", "Weights", "linear", "part", "rows"]
 
 Weights = Mapping[str, Tensor]
+NARROW = ("word_embeddings.weight", ".gate.weight")  # matrices that have the activations' dtype
 
 
-class InDtype(Mapping[str, Tensor]):
-    """The same weights in another dtype, converted one at a time as they are read.
+class Over(Mapping[str, Tensor]):
+    """Weights over weights: the names are those below."""
 
-    The router's bias has float32 (float64 where ``dtype`` is), as in the released checkpoint.
-    """
-
-    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
-        self.weights, self.dtype = weights, dtype
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
 
     def __getitem__(self, name: str) -> Tensor:
-        dtype = self.dtype
-        if name.endswith(".expert_bias") and dtype != torch.float64:
-            dtype = torch.float32
-        return self.weights[name].to(dtype)
+        return self.weights[name]
 
     def rows(self, name: str, index: Tensor) -> Tensor:
         """Rows of a matrix, the others unread where that is possible."""
-        return rows(self.weights, name, index).to(self.dtype)
+        return rows(self.weights, name, index)
 
     def part(self, name: str, which: slice) -> Tensor:
         """Neighbouring rows of a matrix, likewise."""
-        return part(self.weights, name, which).to(self.dtype)
+        return part(self.weights, name, which)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.weights)
@@ -49,14 +46,101 @@ class InDtype(Mapping[str, Tensor]):
         return name in self.weights
 
 
-class Once(Mapping[str, Tensor]):
+class Checked(Over):
+    """Weights of a configuration: names now, and every tensor as it is read.
+
+    What is read must be a tensor of floats, of the shape that the layout says, finite, and of the
+    dtype of the activations; matrices of projections may be float32 (they were FP8), and so may
+    the router's bias. A mapping with an attribute ``finite`` that is true vouches for its numbers.
+
+    Args:
+        weights: Any mapping. All of a dict is looked at now.
+        config:  Whose they are to be.
+        mixed:   Dtypes may differ, as they are converted later.
+
+    Raises:
+        CheckpointError: names are missing or unknown; a tensor is not as above.
+    """
+
+    def __init__(self, weights: Weights, config: LingConfig, *, mixed: bool = False) -> None:
+        super().__init__(weights)
+        self._shapes = dict(tensors(config))
+        check_names(self._shapes, weights)
+        self._dtype: torch.dtype | None = None
+        self._vouched = bool(getattr(weights, "finite", False))
+        if not mixed:
+            self._dtype = self["model.norm.weight"].dtype
+        if type(weights) is dict:  # all of it is in memory
+            for name in weights:
+                self[name]
+            self._vouched = True
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._looked_at(name, self.weights[name], self._shapes[name])
+
+    def rows(self, name: str, index: Tensor) -> Tensor:
+        """Rows of a matrix."""
+        shape = (*index.shape, *self._shapes[name][1:])
+        return self._looked_at(name, rows(self.weights, name, index), shape)
+
+    def part(self, name: str, which: slice) -> Tensor:
+        """Neighbouring rows of a matrix."""
+        height = len(range(*which.indices(self._shapes[name][0])))
+        shape = (height, *self._shapes[name][1:])
+        return self._looked_at(name, part(self.weights, name, which), shape)
+
+    def _looked_at(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise CheckpointError(f"{name} is a {type(x).__name__}, but must be a tensor")
+        if x.is_meta:
+            raise CheckpointError(f"{name} is on the device meta, but must have numbers")
+        if tuple(x.shape) != shape:
+            raise CheckpointError(f"{name} has shape {tuple(x.shape)}, but must have {shape}")
+        own = self._dtype
+        fits = x.dtype in FLOATS if own is None else x.dtype == own or self._wide(name, x)
+        if not fits:
+            want = "one of floats, of 16 bits or more" if own is None else f"{own}, as the norms"
+            raise CheckpointError(f"{name} has dtype {x.dtype}, but must have {want}")
+        return x if self._vouched else finite(name, x)
+
+    def _wide(self, name: str, x: Tensor) -> bool:
+        projection = x.dim() == 2 and not name.endswith(NARROW)
+        return x.dtype == torch.float32 and (projection or name.endswith(FLOAT32))
+
+
+class InDtype(Over):
+    """The same weights in another dtype, converted one at a time as they are read.
+
+    The router's bias has float32 (float64 where ``dtype`` is), as in the released checkpoint.
+    """
+
+    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+        super().__init__(weights)
+        self.dtype = dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        dtype = self.dtype
+        if name.endswith(FLOAT32) and dtype != torch.float64:
+            dtype = torch.float32
+        return self.weights[name].to(dtype)
+
+    def rows(self, name: str, index: Tensor) -> Tensor:
+        """Rows of a matrix."""
+        return super().rows(name, index).to(self.dtype)
+
+    def part(self, name: str, which: slice) -> Tensor:
+        """Neighbouring rows of a matrix."""
+        return super().part(name, which).to(self.dtype)
+
+
+class Once(Over):
     """The same weights, each read when it is first touched and kept for the others who do.
 
     For a stretch of the model: what it holds is released with it.
     """
 
     def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+        super().__init__(weights)
         self._read: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -65,15 +149,6 @@ class Once(Mapping[str, Tensor]):
         if name not in self._read:
             self._read[name] = self.weights[name]
         return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.weights)
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.weights
 
 
 def rows(weights: Weights, name: str, index: Tensor) -> Tensor:

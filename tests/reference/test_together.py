@@ -1,7 +1,9 @@
 """Several runs in one pass over the weights."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -187,9 +189,61 @@ def test_a_dict_of_weights_is_checked_before_anything_runs():
         LingModel(SMALL, held)
 
 
-def test_a_weight_of_another_dtype_is_named_where_it_is_met():
-    held = weights()
+WRONG = (
+    (lambda x: x.double(), "has dtype torch.float64, but must have torch.float32, as the norms"),
+    (lambda x: x.int(), "has dtype torch.int32"),
+    (lambda x: x[:-1], r"has shape \(31, 32\), but must have \(32, 32\)"),
+    (
+        lambda x: x.index_put((torch.tensor(3), torch.tensor(5)), torch.tensor(torch.nan)),
+        r"\[3, 5\] is nan, but must be finite",
+    ),
+    (lambda x: x.tolist(), "is a list, but must be a tensor"),
+    (lambda x: x.to("meta"), "is on the device meta, but must have numbers"),
+)
+
+
+@pytest.mark.statement("MODEL-16")
+@pytest.mark.parametrize(("change", "text"), WRONG)
+def test_a_wrong_weight_is_named_at_once_in_a_dict_and_where_it_is_met_in_other_mappings(
+    change, text
+):
+    held, name = weights(), "model.layers.2.attention.g_proj.weight"
+    held[name] = change(held[name])
+    with pytest.raises(CheckpointError, match=f"^{name}.*{text}"):
+        LingModel(SMALL, held)
+    lazy = LingModel(SMALL, MappingProxyType(held))
+    with pytest.raises(CheckpointError, match=f"^{name}.*{text}"):
+        lazy(IDS)
+
+
+@pytest.mark.statement("MODEL-16")
+def test_names_of_any_mapping_are_those_of_the_configuration():
+    other = dataclasses.replace(SMALL, num_hidden_layers=4, num_nextn_predict_layers=0)
+    with pytest.raises(CheckpointError, match=r"the checkpoint has unknown model\.layers\.4"):
+        LingModel(other, MappingProxyType(weights()))
+    with pytest.raises(CheckpointError, match="the checkpoint lacks"):
+        LingModel(SMALL, Synthetic(other, 0, torch.float64))
+
+
+def test_what_was_fp8_may_be_float32_in_a_narrower_model():
+    held = {n: x.bfloat16() for n, x in weights().items()}
     name = "model.layers.2.attention.g_proj.weight"
-    held[name] = held[name].double()
-    with pytest.raises(ContractError, match=f"^{name} has shape and dtype"):
-        LingModel(SMALL, held)(IDS)
+    plain = LingModel(SMALL, dict(held))(IDS)
+    held[name] = held[name].float()
+    assert torch.equal(LingModel(SMALL, held)(IDS), plain)
+    held["model.layers.2.mlp.gate.weight"] = held["model.layers.2.mlp.gate.weight"].float()
+    with pytest.raises(CheckpointError, match=r"^model.layers.2.mlp.gate.weight has dtype"):
+        LingModel(SMALL, held)
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "text"),
+    [
+        (SMALL.to_dict(), None, "config has type dict, but must have LingConfig"),
+        (SMALL, "float32", "dtype has value float32, but must have torch.float64"),
+        (SMALL, torch.int8, "dtype has value torch.int8"),
+    ],
+)
+def test_a_model_of_something_else_is_refused(config, dtype, text):
+    with pytest.raises(ContractError, match=text):
+        LingModel(config, weights(), dtype=dtype)
