@@ -195,11 +195,11 @@ class Memory:
 def _every_storage() -> set[Range]:
     import gc
 
-    return {
-        storage_range(thing)
-        for thing in gc.get_objects()
-        if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.device.type == "cpu"
-    }
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    every = (thing for thing in gc.get_objects() if type(thing) in kinds)
+    # A sparse tensor, or one of another backend, has no storage of its own.
+    dense = (x for x in every if x.device.type == "cpu" and x.layout is torch.strided)
+    return {storage_range(x) for x in dense}
 
 
 MEMORY = Memory()

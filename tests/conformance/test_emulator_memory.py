@@ -153,11 +153,13 @@ def test_under_watch_only_the_arguments_and_the_watched_are_live():
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_table_of_pointers_makes_live_what_it_points_into(watched):
     sources = [torch.randn(16) for _ in range(3)]
+    others = [torch.eye(2).to_sparse(), torch.eye(2).to_mkldnn()]  # have no storage of their own
     table = torch.tensor([s.data_ptr() for s in sources])
     out = torch.zeros(3, 16)
     with emulator.watch([out] if watched else []):
         table_kernel[(3,)](table, out, 16)
     assert torch.equal(out, torch.stack(sources))
+    assert len(others) == 2
 
 
 def test_a_table_of_pointers_makes_nothing_else_live():
