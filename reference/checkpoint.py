@@ -20,6 +20,7 @@ __all__ = ["Checkpoint", "open_checkpoint"]
 
 SCALES = ("weight_scale", "weight_scale_inv")  # compressed-tensors; DeepSeek's name
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_FLOATS = ", ".join(FLOATS)
 FP8 = "F8_E4M3"
 BLOCK = (128, 128)
 
@@ -103,6 +104,9 @@ class Checkpoint(Mapping[str, Tensor]):
             return x
         scale_name, block = self._scale[name]
         scale = self._handles[self._file[scale_name]].get_tensor(scale_name).float()
+        finite(scale_name, scale)
+        if bool((scale < 0).any()):
+            raise CheckpointError(f"{scale_name} has negative scales")
         return fp8_dequantize(x, scale, block=block, dtype=torch.float32)
 
     def _header(self, name: str) -> tuple[tuple[int, ...], str]:
@@ -126,7 +130,9 @@ class Checkpoint(Mapping[str, Tensor]):
             scale = next((stem + s for s in SCALES if stem + s in self._headers), None)
             if scale is None:
                 raise CheckpointError(f"{name} is FP8 and has no {stem}{SCALES[0]}")
-            got, matrix = self._headers[scale][0], (shape[0], shape[1])
+            (got, kind), matrix = self._headers[scale], (shape[0], shape[1])
+            if kind not in FLOATS:
+                raise CheckpointError(f"{scale} has dtype {kind}, but must have {_FLOATS}")
             kinds = {scale_shape(matrix, block): block for block in (BLOCK, None)}
             if got not in kinds:
                 wanted = " or ".join(map(str, kinds))
@@ -139,7 +145,7 @@ class Checkpoint(Mapping[str, Tensor]):
         held = {name: head for name, head in self._headers.items() if name not in scales}
         check(self.config, {name: shape for name, (shape, _) in held.items()})
         wrong = [
-            f"{name} has dtype {dtype}, but must have {', '.join(FLOATS)}"
+            f"{name} has dtype {dtype}, but must have {_FLOATS}"
             for name, (_, dtype) in sorted(held.items())
             if dtype not in FLOATS and name not in self._scale
         ]

@@ -198,9 +198,8 @@ SUM = "qk_head_dim"  # what a saved configuration says once more
 
 def _is_ling(told: Mapping[str, Any]) -> None:
     named = told.get("architectures") or []
-    if any(key.startswith("kda_") or "_kda" in key for key in told) or any(
-        "V3" in str(a) for a in named
-    ):
+    kda = any(str(key).startswith("kda_") or "_kda" in str(key) for key in told)
+    if kda or any(str(a).startswith("BailingMoeV3") for a in named):
         raise ConfigError("this is Ling 3.0 (BailingMoeV3, KDA layers), not Ling 2.5")
     if ARCHITECTURE not in named:
         raise ConfigError(f"architectures is {named or 'missing'}, but must hold {ARCHITECTURE!r}")

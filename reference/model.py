@@ -108,7 +108,7 @@ class LingModel:
                     caches.enter_context(cache.kept_on_error())
             runs = self._body(calls, done)
             logits = self._head([run.x for run in runs])
-        return [tapped(run.tap, "logits", x) for run, x in zip(runs, logits, strict=True)]
+            return [tapped(run.tap, "logits", x) for run, x in zip(runs, logits, strict=True)]
 
     def mtp(self, input_ids: Tensor, *, tap: Tap | None = None) -> list[Tensor]:
         """Logits of every MTP layer in turn: the first predicts the token after the next one.

@@ -92,8 +92,9 @@ def _queries(
         latent = linear(x, weights, f"{name}.q_a_proj")
         latent = rms_norm(latent, weights[f"{name}.q_a_layernorm.weight"], eps=LATENT_EPS)
         q = linear(latent, weights, f"{name}.q_b_proj")
-    q = q.view(*x.shape[:2], config.num_attention_heads, -1)
-    nope, rope = torch.split(q, [config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
+    N, R = config.qk_nope_head_dim, config.qk_rope_head_dim
+    q = q.view(*x.shape[:2], config.num_attention_heads, N + R)
+    nope, rope = torch.split(q, [N, R], dim=-1)
     return nope, interleaved_rope(rope, *tables(x, positions, config))
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingspec.reference.checks import require
 from lingspec.reference.config import LingConfig
 from lingspec.reference.ops.moe_experts import combined, expert
 from lingspec.reference.ops.moe_logits import moe_logits
 from lingspec.reference.ops.moe_route import moe_route, weighed
+from lingspec.reference.precision import FLOATS
 from lingspec.reference.weights import Weights
 
 __all__ = ["Tap", "mlp", "moe_block", "moe_blocks", "silent", "tapped"]
@@ -84,14 +86,17 @@ def _routed(
     """The experts of every token and their weights, both (B T, k)."""
     gate, factor = f"model.layers.{layer}.mlp.gate", config.routed_scaling_factor
     logits = moe_logits(x.flatten(0, 1), weights[f"{gate}.weight"])
-    shape = (*x.shape[:2], -1)
-    logits = tapped(tap, f"layers.{layer}.router_logits", logits.view(shape)).flatten(0, 1)
+    E, k = config.num_experts, config.num_experts_per_tok
+    logits = logits.view(*x.shape[:2], E)
+    logits = tapped(tap, f"layers.{layer}.router_logits", logits).flatten(0, 1)
     chosen, experts = moe_route(
         logits, weights[f"{gate}.expert_bias"].to(logits.dtype), groups=config.n_group,
         top_groups=config.topk_group, top_k=config.num_experts_per_tok, scaling=factor,
     )  # fmt: skip
-    forced = tap(f"layers.{layer}.topk_idx", experts.view(shape))
-    if forced is not None:
+    name, free = f"layers.{layer}.topk_idx", experts.view(*x.shape[:2], k)
+    forced = tapped(tap, name, free)
+    if forced is not free:
+        _check_experts(name, forced, E)
         experts = forced.flatten(0, 1)
         chosen = weighed(torch.sigmoid(logits), experts, factor)
     return experts, tapped(tap, f"layers.{layer}.topk_weight", chosen)
@@ -108,7 +113,30 @@ def _mlp(x: Tensor, weights: Weights, name: str) -> Tensor:
     return expert(x, gate, up, down)
 
 
+def _check_experts(name: str, experts: Tensor, count: int) -> None:
+    """Refuse what routing cannot give."""
+    where = f"what the tap returns for {name}"
+    ok = bool(((experts >= 0) & (experts < count)).all())
+    require(ok, where, "values", "out of range", f"integers from 0 to {count - 1}")
+    distinct = bool((experts.sort(dim=-1).values.diff(dim=-1) > 0).all())
+    require(distinct, where, "values", "an expert twice", "distinct experts for each token")
+
+
 def tapped(tap: Tap, name: str, x: Tensor) -> Tensor:
-    """``x``, or what the tap puts in its place."""
+    """``x``, or what the tap puts in its place, in the dtype of ``x``.
+
+    Raises:
+        ContractError: the tap returns something else than a tensor of that shape, or integers for
+            floats, or floats for integers.
+    """
     other = tap(name, x)
-    return x if other is None else other
+    if other is None:
+        return x
+    where = f"what the tap returns for {name}"
+    require(isinstance(other, Tensor), where, "type", type(other).__name__, "Tensor, or None")
+    shape, want = tuple(other.shape), tuple(x.shape)
+    require(shape == want, where, "shape", shape, f"{want}")
+    kind = "a float dtype" if x.is_floating_point() else "int32 or int64"
+    ok = other.dtype in (FLOATS if x.is_floating_point() else (torch.int32, torch.int64))
+    require(ok, where, "dtype", other.dtype, kind)
+    return other.to(x.dtype)
