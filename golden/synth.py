@@ -51,7 +51,9 @@ def write(
     config: LingConfig, seed: int, folder: Path, *, most: int, which: tuple[int, int] | None = None,
     tick: Tick = lambda *_: None,
 ) -> list[Path]:  # fmt: skip
-    """Write the checkpoint: shards first, then the index that names them.
+    """Write the checkpoint: the index, then the shards that it names.
+
+    Whoever opens it before it is whole is told which shards it lacks.
 
     Args:
         config: What it is a checkpoint of.
@@ -65,7 +67,7 @@ def write(
         The shards that were written.
 
     Raises:
-        FileExistsError: the folder has the `config.json` of another model.
+        FileExistsError: the folder has a checkpoint of another model, seed or shard size.
     """
     weights, dealt = Synthetic(config, seed), shards(config, most)
     files = [f"model-{n + 1:05}-of-{len(dealt):05}.safetensors" for n in range(len(dealt))]
@@ -75,19 +77,20 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     if config_file.exists() and json.loads(config_file.read_text(encoding="utf-8")) != says:
         raise FileExistsError(f"{config_file} is of another model; nothing was written")
+    index = folder / "model.safetensors.index.json"
+    named = {name: file for file, names in zip(files, dealt, strict=True) for name in names}
+    total = sum(size(name, shape) for name, shape in tensors(config))
+    content = {"metadata": {"total_size": total, "synthetic_seed": seed}, "weight_map": named}
+    if index.exists() and json.loads(index.read_text(encoding="utf-8")) != content:
+        raise FileExistsError(f"{index} is of another seed or shard size; nothing was written")
     _json(config_file, says)
+    _json(index, content)
     for done, n in enumerate(mine):
         held = {name: weights[name] for name in dealt[n]}
         fresh = folder / f".{files[n]}"
         save_file(held, fresh, metadata={"format": "pt"})
         fresh.replace(folder / files[n])
         tick(done + 1, len(mine), files[n])
-    index = {name: file for file, names in zip(files, dealt, strict=True) for name in names}
-    total = sum(size(name, shape) for name, shape in tensors(config))
-    _json(
-        folder / "model.safetensors.index.json",
-        {"metadata": {"total_size": total}, "weight_map": index},
-    )
     return [folder / files[n] for n in mine]
 
 

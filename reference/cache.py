@@ -51,7 +51,8 @@ class HybridCache:
     @classmethod
     def empty(cls, config: LingConfig, batch: int, dtype: torch.dtype) -> HybridCache:
         """The cache of a model that has seen nothing, for activations of ``dtype``."""
-        require(batch >= 0, "batch", "value", batch, "an integer >= 0")
+        ok = isinstance(batch, int) and not isinstance(batch, bool) and batch >= 0
+        require(ok, "batch", "value", batch, "an integer >= 0")
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         H, K = config.num_attention_heads, config.head_dim
         width = config.kv_lora_rank + config.qk_rope_head_dim
@@ -68,6 +69,30 @@ class HybridCache:
     def length(self) -> int:
         """Tokens seen, padding included."""
         return self.valid.shape[1]
+
+    def check(self) -> None:
+        """Refuse layers that are not those of the configuration, for the tokens that were seen.
+
+        Raises:
+            ContractError: somebody changed them.
+        """
+        c, (batch, seen) = self.config, self.valid.shape
+        count = c.num_hidden_layers
+        require(len(self.layers) == count, "cache", "layers", len(self.layers), f"{count}")
+        for n, layer in enumerate(self.layers):
+            kind: type = LatentCache if c.is_mla(n) else LightningCache
+            name, got = f"cache.layers[{n}]", type(layer).__name__
+            require(isinstance(layer, kind), name, "type", got, kind.__name__)
+            if isinstance(layer, LatentCache):
+                width = c.kv_lora_rank + c.qk_rope_head_dim
+                held, want = layer.rows, torch.Size((batch, seen, width))
+            else:
+                sizes = (batch, c.num_attention_heads, c.head_dim, c.head_dim)
+                held, want = layer.state, torch.Size(sizes)
+            require(held.shape == want, name, "shape", tuple(held.shape), f"{tuple(want)}")
+            wide = isinstance(layer, LightningCache) and self.dtype != torch.float64
+            dtype = torch.float32 if wide else self.dtype
+            require(held.dtype == dtype, name, "dtype", held.dtype, f"{dtype}")
 
     def saw(self, positions: Tensor, valid: Tensor) -> None:
         """Note that tokens at ``positions`` (B, T) came; ``valid`` is of all tokens now."""

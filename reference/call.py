@@ -27,7 +27,8 @@ class Call:
 
     Args:
         input_ids:          (B, T) integers below the vocabulary's size.
-        positions:          (B, T) integers >= 0; by default they count on from the cache.
+        positions:          (B, T) integers >= 0; by default they count on from the cache. With a
+                            cache they must: from where it ends, one more at each token.
         attention_mask:     (B, S) of 0 and 1 over all tokens seen, 0 at padding, which lies on the
                             left. By default nothing is padding that was not before.
         cache:              What was seen before; it is brought up to date. None: nothing was.
@@ -70,13 +71,14 @@ def ready(call: Call, config: LingConfig, dtype: torch.dtype) -> Ready:
     if cache is not None:
         _check_cache(cache, config, len(ids), dtype)
     valid = _valid(ids, call.attention_mask, cache)
-    positions = _positions(ids, call.positions, cache)
+    positions = _positions(ids, call.positions, valid, cache)
     if cache is not None:
         cache.saw(positions, valid)
     return Ready(config, ids, positions, valid, cache, call.tap, torch.empty(0, dtype=dtype))
 
 
 def _check_ids(ids: Tensor, config: LingConfig) -> None:
+    require(isinstance(ids, Tensor), "input_ids", "type", type(ids).__name__, "Tensor")
     told = (tuple(ids.shape), ids.dtype)
     ok = ids.dim() == 2 and ids.dtype in INTEGERS
     require(ok, "input_ids", "shape and dtype", told, "(B, T) of int32 or int64")
@@ -86,6 +88,8 @@ def _check_ids(ids: Tensor, config: LingConfig) -> None:
 
 
 def _check_cache(cache: HybridCache, config: LingConfig, batch: int, dtype: torch.dtype) -> None:
+    kind = type(cache).__name__
+    require(isinstance(cache, HybridCache), "cache", "type", kind, "HybridCache, of new_cache")
     if cache.config != config:
         name = next(
             f.name for f in dataclasses.fields(config)
@@ -105,6 +109,8 @@ def _valid(ids: Tensor, mask: Tensor | None, cache: HybridCache | None) -> Tenso
     if mask is None:
         return torch.cat([before, torch.ones(B, T, dtype=torch.bool)], dim=1)
     name, shape = "attention_mask", (B, before.shape[1] + T)
+    ok = isinstance(mask, Tensor) and not mask.is_complex()
+    require(ok, name, "type", type(mask).__name__, "Tensor of 0 and 1")
     require(tuple(mask.shape) == shape, name, "shape", tuple(mask.shape), f"{shape}")
     valid = mask == 1
     require(bool((valid | (mask == 0)).all()), name, "values", _some(mask), "0 and 1")
@@ -115,20 +121,29 @@ def _valid(ids: Tensor, mask: Tensor | None, cache: HybridCache | None) -> Tenso
     return valid
 
 
-def _positions(ids: Tensor, positions: Tensor | None, cache: HybridCache | None) -> Tensor:
+def _positions(
+    ids: Tensor, positions: Tensor | None, valid: Tensor, cache: HybridCache | None
+) -> Tensor:
     B, T = ids.shape
     due = torch.zeros(B, dtype=torch.int64) if cache is None else cache.due
     if positions is None:
         return due[:, None] + torch.arange(T)
-    name, shape = "positions", tuple(positions.shape)
+    name = "positions"
+    require(isinstance(positions, Tensor), name, "type", type(positions).__name__, "Tensor")
+    shape = tuple(positions.shape)
     require(shape == (B, T), name, "shape", shape, f"({B}, {T}), as input_ids")
     require(positions.dtype in INTEGERS, name, "dtype", positions.dtype, "int32 or int64")
     require(bool((positions >= 0).all()), name, "values", _some(positions), "integers >= 0")
-    if cache is not None and cache.length and T:
+    if cache is None or not T:
+        return positions
+    if cache.length:
         goes_on = cache.valid[:, -1]  # rows of which a token was seen
         same = torch.equal(positions[goes_on, 0].long(), due[goes_on])
         want = f"first {due.tolist()}, where the cache ends"
         require(same, name, "first values", positions[:, 0].tolist(), want)
+    seen = valid[:, valid.shape[1] - T :][:, :-1]  # steps behind a token that is not padding
+    ok = bool(((positions.long().diff(dim=1) == 1) | ~seen).all())
+    require(ok, name, "values", _some(positions), "one more at each token, where there is a cache")
     return positions
 
 

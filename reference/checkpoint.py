@@ -57,6 +57,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self._handles = {file: _opened(file) for file in sorted(set(files.values()))}
         self._file = dict(files)
         self._headers = {name: self._header(name) for name in files}
+        self._alone()
         self._names = dict(tensors(config))
         self._scale = self._scales()
         self._check()
@@ -80,6 +81,10 @@ class Checkpoint(Mapping[str, Tensor]):
             else torch.zeros(0, *width, dtype=FLOATS[self._headers[name][1]])
         )
         return finite(name, taken).view(*index.shape, *width)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor that is not read."""
+        return self._headers[name][0]
 
     def part(self, name: str, rows: slice) -> Tensor:
         """Neighbouring rows of a matrix, without reading the others."""
@@ -140,6 +145,15 @@ class Checkpoint(Mapping[str, Tensor]):
             found[name] = scale, kinds[got]
         return found
 
+    def _alone(self) -> None:
+        """Every tensor of a file must be one that the index says is there."""
+        for file, handle in self._handles.items():
+            other = [name for name in handle.keys() if self._file.get(name) != file]  # noqa: SIM118
+            if other:
+                raise CheckpointError(
+                    f"{file} has {some(other)}, which the index does not name there"
+                )
+
     def _check(self) -> None:
         scales = {scale for scale, _ in self._scale.values()}
         held = {name: head for name, head in self._headers.items() if name not in scales}
@@ -159,16 +173,26 @@ def _files(place: Path) -> dict[str, Path]:
     if index.is_file():
         try:
             told = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = {str(name): place / Path(str(file)).name for name, file in told.items()}
-        except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as broken:
+            files = {str(name): place / str(file) for name, file in told.items()}
+        except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as broken:
             raise CheckpointError(f"{index} is not an index of shards: {broken!r}") from broken
-        lost = sorted({f.name for f in files.values() if not f.is_file()})
+        outside = sorted({str(f) for f in told.values() if Path(str(f)).name != str(f)})
+        if outside:
+            raise CheckpointError(f"{index} names {some(outside)}, but must name files beside it")
+        lost = sorted({f.name for f in files.values() if not _is_file(f)})
         if lost:
             raise CheckpointError(f"{place} lacks {some(lost)}, which the index names")
         return files
     if single.is_file():
         return dict.fromkeys(_opened(single).keys(), single)
     raise CheckpointError(f"{place} has no {single.name} and no {index.name}")
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # no file can have such a name
+        return False
 
 
 def _opened(file: Path) -> Any:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingspec.reference.ops.rope_table import YARN_KEYS, mscale
+from lingspec.reference.config_checks import ConfigError, check, need
+from lingspec.reference.ops.rope_table import mscale
 from lingspec.reference.presets import PRESETS
 
 __all__ = ["PRESETS", "ConfigError", "LingConfig"]
 
 ARCHITECTURE = "BailingMoeV2_5ForCausalLM"
-
-
-class ConfigError(ValueError):
-    """A configuration that is not one of Ling 2.5, or that contradicts itself."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class LingConfig:
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     # -- derived ---------------------------------------------------------------------------------
 
@@ -126,7 +122,7 @@ class LingConfig:
         file = Path(path)
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
+        except (OSError, ValueError, RecursionError) as broken:
             raise ConfigError(f"{file} cannot be read: {broken}") from broken
         if not isinstance(told, dict):
             raise ConfigError(f"{file} holds {type(told).__name__}, but must hold an object")
@@ -145,7 +141,7 @@ class LingConfig:
         if given.get("head_dim", 0) is None:  # as released
             width, heads = (given.get(n, getattr(cls, n)) for n in WIDTHS)
             ok = isinstance(width, int) and isinstance(heads, int) and heads > 0
-            _need(ok, WIDTHS[1], heads, "an integer, as hidden_size, where head_dim is null")
+            need(ok, WIDTHS[1], heads, "an integer, as hidden_size, where head_dim is null")
             given["head_dim"] = width // heads
         if given.get("num_shared_experts", 0) is None:
             given["num_shared_experts"] = 0
@@ -157,7 +153,7 @@ class LingConfig:
                 raise ConfigError(f"{key} is {given[key]!r}, but must be {wanted!r}")
         config = cls(**{key: value for key, value in given.items() if key in names})
         both = config.qk_nope_head_dim + config.qk_rope_head_dim
-        _need(given.get(SUM, both) == both, SUM, given.get(SUM), f"{both}, qk_nope + qk_rope")
+        need(given.get(SUM, both) == both, SUM, given.get(SUM), f"{both}, qk_nope + qk_rope")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,90 +187,21 @@ IGNORED = (
     "num_mtp_layers", "seq_aux",
 )  # fmt: skip
 RENAMED = {"torch_dtype": "dtype"}
-BEFORE = "original_max_position_embeddings"  # of YaRN
 WIDTHS = ("hidden_size", "num_attention_heads")
 SUM = "qk_head_dim"  # what a saved configuration says once more
 
 
 def _is_ling(told: Mapping[str, Any]) -> None:
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"a configuration is {type(told).__name__}, but must be a mapping")
     named = told.get("architectures") or []
+    if not isinstance(named, list | tuple):
+        raise ConfigError(f"architectures is {named!r}, but must be a list")
     kda = any(str(key).startswith("kda_") or "_kda" in str(key) for key in told)
     if kda or any(str(a).startswith("BailingMoeV3") for a in named):
         raise ConfigError("this is Ling 3.0 (BailingMoeV3, KDA layers), not Ling 2.5")
+    kind = told.get("model_type")
+    if kind not in (None, "bailing_hybrid", "bailing_moe_linear", "bailing_moe_v2_5"):
+        raise ConfigError(f"model_type is {kind!r}, but must be 'bailing_hybrid'")
     if ARCHITECTURE not in named:
         raise ConfigError(f"architectures is {named or 'missing'}, but must hold {ARCHITECTURE!r}")
-
-
-def _check(c: LingConfig) -> None:
-    for field in dataclasses.fields(c):
-        _check_type(field.name, getattr(c, field.name), str(field.type))
-    at_least = {
-        "vocab_size": 1, "hidden_size": 1, "intermediate_size": 1, "num_hidden_layers": 2,
-        "num_attention_heads": 1, "head_dim": 2, "layer_group_size": 1, "group_norm_size": 1,
-        "kv_lora_rank": 1, "qk_nope_head_dim": 1, "qk_rope_head_dim": 2, "v_head_dim": 1,
-        "num_experts": 2, "num_experts_per_tok": 1, "num_shared_experts": 0, "n_group": 1,
-        "topk_group": 1, "moe_intermediate_size": 1, "first_k_dense_replace": 0,
-        "num_nextn_predict_layers": 0, "max_position_embeddings": 1,
-    }  # fmt: skip
-    for name, least in at_least.items():
-        _need(getattr(c, name) >= least, name, getattr(c, name), f"at least {least}")
-    H = c.num_attention_heads
-    _need(c.num_key_value_heads == H, "num_key_value_heads", c.num_key_value_heads,
-          f"{H}, as num_attention_heads: every head has keys and values of its own")  # fmt: skip
-    R = c.rotary_dim
-    _need(c.qk_rope_head_dim == R and R % 2 == 0, "qk_rope_head_dim", c.qk_rope_head_dim,
-          f"{R}, head_dim * partial_rotary_factor, and even")  # fmt: skip
-    width = H * c.head_dim
-    _need(width % c.group_norm_size == 0, "group_norm_size", c.group_norm_size,
-          f"a divisor of {width}: it is the number of groups")  # fmt: skip
-    groups = c.num_experts / c.n_group
-    _need(groups == int(groups) and groups >= 2, "n_group", c.n_group,
-          f"a divisor of {c.num_experts} that leaves 2 experts in a group")  # fmt: skip
-    _need(c.topk_group <= c.n_group, "topk_group", c.topk_group, f"at most {c.n_group}, n_group")
-    most = c.topk_group * int(groups)
-    _need(c.num_experts_per_tok <= most, "num_experts_per_tok", c.num_experts_per_tok,
-          f"at most {most}, the experts of topk_group groups")  # fmt: skip
-    _need(c.first_k_dense_replace <= c.num_hidden_layers, "first_k_dense_replace",
-          c.first_k_dense_replace, f"at most {c.num_hidden_layers}, num_hidden_layers")  # fmt: skip
-    _need(c.decay_layer_origin in (0, 1), "decay_layer_origin", c.decay_layer_origin, "0 or 1")
-    _need(c.rms_norm_eps > 0, "rms_norm_eps", c.rms_norm_eps, "above 0")
-    _need(c.rope_theta > 1, "rope_theta", c.rope_theta, "above 1")
-    if c.rope_scaling is not None:
-        object.__setattr__(c, "rope_scaling", _yarn(c))
-    if isinstance(c.eos_token_id, list | tuple):
-        ok = all(isinstance(end, int) for end in c.eos_token_id)
-        _need(ok, "eos_token_id", c.eos_token_id, "integers")
-        object.__setattr__(c, "eos_token_id", tuple(c.eos_token_id))
-
-
-def _yarn(c: LingConfig) -> Mapping[str, Any]:
-    scaling = dict(c.rope_scaling or {})
-    kind = scaling.get("rope_type", scaling.get("type"))
-    _need(kind == "yarn", "rope_scaling.rope_type", kind, "yarn")
-    unknown = sorted(set(scaling) - YARN_KEYS)
-    _need(not unknown, "rope_scaling", unknown, f"only {', '.join(sorted(YARN_KEYS))}")
-    for name, own in (
-        ("rope_theta", c.rope_theta), ("partial_rotary_factor", c.partial_rotary_factor),
-    ):  # fmt: skip
-        _need(scaling.get(name, own) == own, f"rope_scaling.{name}", scaling.get(name), f"{own}")
-    factor = scaling.get("factor")
-    ok = isinstance(factor, int | float) and math.isfinite(factor) and factor >= 1
-    _need(ok, "rope_scaling.factor", factor, "a number >= 1")
-    if scaling.get(BEFORE) is None:
-        scaling[BEFORE] = c.max_position_embeddings
-    return scaling
-
-
-def _check_type(name: str, value: Any, declared: str) -> None:
-    kinds: dict[str, tuple[type, ...]] = {
-        "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,),
-        "tuple[int, ...]": (list, tuple), "Mapping[str, Any]": (Mapping,), "None": (type(None),),
-    }  # fmt: skip
-    allowed = tuple(kind for part in declared.split(" | ") for kind in kinds[part])
-    ok = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
-    _need(ok, name, value, declared)
-
-
-def _need(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {value!r}, but must be {expected}")

@@ -104,7 +104,8 @@ class LingModel:
         """
         with ExitStack() as caches:
             for cache in {id(c.cache): c.cache for c in calls}.values():
-                if cache is not None:
+                if isinstance(cache, HybridCache):
+                    cache.check()
                     caches.enter_context(cache.kept_on_error())
             runs = self._body(calls, done)
             logits = self._head([run.x for run in runs])
@@ -150,22 +151,23 @@ class LingModel:
         Raises:
             ContractError: an argument is not as above.
         """
-        B, T = input_ids.shape
-        require(T >= 1, "input_ids", "shape", tuple(input_ids.shape), "(B, T), T >= 1")
-        require(max_new_tokens >= 0, "max_new_tokens", "value", max_new_tokens, "an integer >= 0")
-        require(temperature >= 0, "temperature", "value", temperature, "a number >= 0")
-        ok = temperature == 0 or seed is not None
-        require(ok, "seed", "value", seed, "an integer where temperature is above 0")
+        _check_draws(max_new_tokens, temperature, seed)
+        valid = ready(Call(input_ids, None, attention_mask), self.config, self._dtype()).valid
+        shape = tuple(input_ids.shape)
+        require(shape[1] >= 1, "input_ids", "shape", shape, "(B, T), T >= 1")
+        some = bool(valid.any(dim=1).all())
+        require(some, "attention_mask", "rows", "padding alone", "a token that is not padding")
         generator = torch.Generator().manual_seed(seed or 0)
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask, B = valid.to(input_ids.dtype), shape[0]
         cache, ended, new = self.new_cache(B), torch.zeros(B, dtype=torch.bool), input_ids
         for _ in range(max_new_tokens):
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new.shape[1] :]
             logits = self(new, positions, mask, cache)[:, -1]
             token = _picked(logits, temperature, generator)
-            token = torch.where(ended, self._padding(), token)
+            token = torch.where(ended, 0, token)  # what an ended row reads changes no other
             new = token[:, None].to(input_ids.dtype)
-            input_ids = torch.cat([input_ids, new], dim=1)
+            written = torch.where(ended, self._padding(), token)[:, None].to(input_ids.dtype)
+            input_ids = torch.cat([input_ids, written], dim=1)
             mask = torch.cat([mask, torch.ones_like(new)], dim=1)
             ended = ended | torch.isin(token, self._ends())
             if bool(ended.all()):
@@ -230,6 +232,20 @@ class LingModel:
     def _dtype(self) -> torch.dtype:
         """That of the activations."""
         return self.weights["model.norm.weight"].dtype
+
+
+def _check_draws(count: int, temperature: float, seed: int | None) -> None:
+    def whole(x: object) -> bool:
+        return isinstance(x, int) and not isinstance(x, bool)
+
+    ok = whole(count) and count >= 0
+    require(ok, "max_new_tokens", "value", count, "an integer >= 0")
+    ok = isinstance(temperature, int | float) and (temperature == 0 or 1e-6 <= temperature < 1e6)
+    require(ok, "temperature", "value", temperature, "0, or a number from 1e-6 to 1e6")
+    ok = seed is None or (whole(seed) and 0 <= seed < 2**63)
+    require(ok, "seed", "value", seed, "an integer from 0 to 2^63 - 1, or None")
+    drawn = temperature == 0 or seed is not None
+    require(drawn, "seed", "value", seed, "an integer where temperature is above 0")
 
 
 def _picked(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lingspec.reference.checks import require
 from lingspec.reference.config import LingConfig
-from lingspec.reference.layout import FLOAT32, CheckpointError, check_names, finite, tensors
+from lingspec.reference.layout import FLOAT32, CheckpointError, check, check_names, finite, tensors
 from lingspec.reference.precision import FLOATS, work
 from lingspec.reference.rounding import at
 
@@ -51,7 +51,8 @@ class Checked(Over):
 
     What is read must be a tensor of floats, of the shape that the layout says, finite, and of the
     dtype of the activations; matrices of projections may be float32 (they were FP8), and so may
-    the router's bias. A mapping with an attribute ``finite`` that is true vouches for its numbers.
+    the router's bias. A mapping with an attribute ``finite`` that is true vouches for its numbers;
+    one with a method ``shape`` is asked for all shapes now.
 
     Args:
         weights: Any mapping. All of a dict is looked at now.
@@ -66,6 +67,8 @@ class Checked(Over):
         super().__init__(weights)
         self._shapes = dict(tensors(config))
         check_names(self._shapes, weights)
+        if (told := getattr(weights, "shape", None)) is not None:
+            check(config, {name: told(name) for name in self._shapes})
         self._dtype: torch.dtype | None = None
         self._vouched = bool(getattr(weights, "finite", False))
         if not mixed:
@@ -80,11 +83,15 @@ class Checked(Over):
 
     def rows(self, name: str, index: Tensor) -> Tensor:
         """Rows of a matrix."""
+        if not hasattr(self.weights, "rows"):
+            return self[name][index]
         shape = (*index.shape, *self._shapes[name][1:])
         return self._looked_at(name, rows(self.weights, name, index), shape)
 
     def part(self, name: str, which: slice) -> Tensor:
         """Neighbouring rows of a matrix."""
+        if not hasattr(self.weights, "part"):
+            return self[name][which]
         height = len(range(*which.indices(self._shapes[name][0])))
         shape = (height, *self._shapes[name][1:])
         return self._looked_at(name, part(self.weights, name, which), shape)
