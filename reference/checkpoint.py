@@ -80,7 +80,7 @@ class Checkpoint(Mapping[str, Tensor]):
             if ids
             else torch.zeros(0, *width, dtype=FLOATS[self._headers[name][1]])
         )
-        return finite(name, taken).view(*index.shape, *width)
+        return finite(name, taken, ids).view(*index.shape, *width)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor that is not read."""
@@ -90,7 +90,8 @@ class Checkpoint(Mapping[str, Tensor]):
         """Neighbouring rows of a matrix, without reading the others."""
         if name in self._scale:
             return self[name][rows]
-        return finite(name, self._handles[self._file[name]].get_slice(name)[rows])
+        taken: Tensor = self._handles[self._file[name]].get_slice(name)[rows]
+        return finite(name, taken, range(*rows.indices(self._names[name][0])))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

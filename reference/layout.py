@@ -6,7 +6,7 @@ E experts, I hidden channels of an expert.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -60,15 +60,16 @@ def check_names(wanted: Collection[str], there: Collection[str]) -> None:
             raise CheckpointError(f"the checkpoint {what} {some(these)}")
 
 
-def finite(name: str, x: Tensor) -> Tensor:
-    """``x``, all of whose numbers are finite.
+def finite(name: str, x: Tensor, rows: Sequence[int] | None = None) -> Tensor:
+    """``x``, all of whose numbers are finite; ``rows`` of the tensor, where it is not all of it.
 
     Raises:
         CheckpointError: one is not.
     """
     if not bool(x.isfinite().all()):
-        at = tuple((~x.isfinite()).nonzero()[0].tolist())
-        raise CheckpointError(f"{name}{list(at)} is {float(x[at])}, but must be finite")
+        first, *rest = (~x.isfinite()).nonzero()[0].tolist()
+        value, row = float(x[(first, *rest)]), first if rows is None else rows[first]
+        raise CheckpointError(f"{name}{[row, *rest]} is {value}, but must be finite")
     return x
 
 

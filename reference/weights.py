@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -85,18 +85,22 @@ class Checked(Over):
         """Rows of a matrix."""
         if not hasattr(self.weights, "rows"):
             return self[name][index]
-        shape = (*index.shape, *self._shapes[name][1:])
-        return self._looked_at(name, rows(self.weights, name, index), shape)
+        ids, width = index.flatten(), self._shapes[name][1]
+        taken = rows(self.weights, name, ids)
+        seen = self._looked_at(name, taken, (len(ids), width), ids.tolist())
+        return seen.view(*index.shape, width)
 
     def part(self, name: str, which: slice) -> Tensor:
         """Neighbouring rows of a matrix."""
         if not hasattr(self.weights, "part"):
             return self[name][which]
-        height = len(range(*which.indices(self._shapes[name][0])))
-        shape = (height, *self._shapes[name][1:])
-        return self._looked_at(name, part(self.weights, name, which), shape)
+        ids = range(*which.indices(self._shapes[name][0]))
+        shape = (len(ids), *self._shapes[name][1:])
+        return self._looked_at(name, part(self.weights, name, which), shape, ids)
 
-    def _looked_at(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def _looked_at(
+        self, name: str, x: Tensor, shape: tuple[int, ...], rows: Sequence[int] | None = None
+    ) -> Tensor:
         if not isinstance(x, Tensor):
             raise CheckpointError(f"{name} is a {type(x).__name__}, but must be a tensor")
         if x.is_meta:
@@ -108,7 +112,7 @@ class Checked(Over):
         if not fits:
             want = "one of floats, of 16 bits or more" if own is None else f"{own}, as the norms"
             raise CheckpointError(f"{name} has dtype {x.dtype}, but must have {want}")
-        return x if self._vouched else finite(name, x)
+        return x if self._vouched else finite(name, x, rows)
 
     def _wide(self, name: str, x: Tensor) -> bool:
         projection = x.dim() == 2 and not name.endswith(NARROW)

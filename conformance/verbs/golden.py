@@ -26,7 +26,7 @@ def listed(*, as_json: bool) -> int:
         manifest = _read(name).manifest
         asked, by = manifest["asked"], manifest["made_by"]
         what = f"{asked['prompt']} tokens and {asked['steps']} steps in {asked['dtype']}"
-        took = f"{by['minutes']:.0f} minutes and {by['peakGiB']:.1f} GiB"
+        took = f"{by['minutes']} minutes and {by['peakGiB']} GiB with the other layer origin"
         told.append({"name": name, "agreement": "noise", "because": f"{what}; it took {took}"})
     lines = [f"{one['name']}  {one['agreement']}: {one['because']}" for one in told]
     click.echo(json.dumps(told, indent=1) if as_json else "\n".join(lines))
@@ -36,15 +36,21 @@ def listed(*, as_json: bool) -> int:
 def check(names: tuple[str, ...], *, layers: int | None, as_json: bool) -> int:
     """`lingspec golden check`: of the ops, or of the runs that are named."""
     found: dict[str, list[str]] = {}
+    if layers is not None and not names:
+        raise TargetRefused("usage", "--layers is of a run of the model: name it with --golden")
     for entry in () if names else store.ENTRIES:
         told = store.check(entry)
         found[entry.name] = [] if told is None else [told]
     for name in () if names else model_store.names():
         _read(name)  # its files are whole; to make it again it must be named
     with progress(quiet=as_json, unit="layers") as tick:
-        again = recomputed([_read(n) for n in names], layers=layers, done=_layers(tick, layers))
-        for stored, different, count in again:
-            found[f"{stored.name}, {count} tensors"] = [str(one) for one in different]
+        stored = [_read(n) for n in names]
+        deep = min((_depth(one) for one in stored), default=0)
+        if layers is not None and layers > deep:
+            raise TargetRefused("usage", f"--layers is {layers}, but the model has {deep}")
+        again = recomputed(stored, layers=layers, done=_layers(tick, layers))
+        for one, different, count in again:
+            found[f"{one.name}, {count} tensors"] = [str(d) for d in different]
     wrong = [line for lines in found.values() for line in lines]
     if as_json:
         click.echo(json.dumps({"schema": "lingspec.golden.check/1", "found": found}, indent=1))
@@ -78,6 +84,12 @@ def record(preset: str, *, reason: str, out: Path | None, as_json: bool, given: 
 def _layers(tick: Tick, most: int | None) -> Any:
     """Progress of a run, layer by layer."""
     return lambda done, of: tick(done, most or of, f"layer {done - 1} done")
+
+
+def _depth(stored: model_store.Stored) -> int:
+    """Layers that the golden has something of."""
+    numbered = [name.split(".")[1] for name in stored.outcome.summaries if "layers." in name]
+    return 1 + max(map(int, numbered))
 
 
 def _read(name: str) -> model_store.Stored:

@@ -23,6 +23,8 @@ def model(what: str, *, as_json: bool, plot: Path | None) -> int:
     """`lingspec model`."""
     config = config_of(what)
     sizes = account(what, config)
+    if plot and not plot.absolute().parent.is_dir():
+        raise TargetRefused("usage", f"no folder {plot.parent}")
     if plot:
         _plot(sizes, plot)
     click.echo(json.dumps(_data(sizes), indent=1) if as_json else "\n".join(_lines(sizes)))
@@ -164,5 +166,9 @@ def _plot(sizes: Ling, file: Path) -> None:
     ):
         panel.set(xscale="log", yscale="log", xlabel="tokens of context", title=title)
         panel.legend(frameon=False)
-    figure.savefig(file)
-    plt.close(figure)
+    try:
+        figure.savefig(file)
+    except ValueError as unknown:  # an ending that is no format
+        raise TargetRefused("usage", str(unknown)) from unknown
+    finally:
+        plt.close(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ __all__ = ["synth"]
 def synth(what: str, *, as_json: bool, given: dict[str, Any]) -> int:
     """`lingspec synth`."""
     config = config_of(what)
+    kinds = [kind for kind in ("recipes", "digests", "out") if given[kind]]
+    if len(kinds) > 1:
+        raise TargetRefused("usage", f"--{kinds[0]} and --{kinds[1]} are two different things")
+    if not given["digests"] and (given["only"] != "*" or given["array"] != "torch"):
+        raise TargetRefused("usage", "--only and --array are of --digests")
     if given["recipes"]:
         return _recipes(config, as_json=as_json)
     if given["digests"]:
@@ -69,6 +75,8 @@ def _digests(config: LingConfig, given: dict[str, Any], *, as_json: bool) -> int
 
 def _write(config: LingConfig, given: dict[str, Any], *, as_json: bool) -> int:
     folder, (part, parts) = given["out"], given["shard"]
+    if not math.isfinite(given["shard_size"]):
+        raise TargetRefused("usage", f"--shard-size is {given['shard_size']}, no number of GB")
     most = int(given["shard_size"] * 10**9)
     mine = made.shards(config, most)[part - 1 :: parts]
     if not mine:

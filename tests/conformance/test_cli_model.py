@@ -13,7 +13,7 @@ from lingspec.conformance.cli import main
 from lingspec.conformance.verbs import golden as verb
 from lingspec.golden import model_store, store
 from lingspec.golden.full_size import Asked, full_size
-from lingspec.reference import LingModel, open_checkpoint
+from lingspec.reference import CheckpointError, LingModel, open_checkpoint
 from lingspec.reference.synthetic import Synthetic
 
 IDS = torch.arange(6)[None]
@@ -92,12 +92,29 @@ def test_what_cannot_be_written_is_refused_before_anything_is(lingspec, tmp_path
     refused(lingspec("synth", "ling-2.5-1t", "--out", "x/y"), 4, "2,024.5 GB are to be written")
     refused(lingspec("synth", "small.json", "--out", "x", "--shard", "2/2"), 2, "fewer than 2")
     refused(lingspec("synth", "small.json", "--digests", "--only", "q"), 2, "no tensor matches 'q'")
+    refused(lingspec("synth", "--digests", "--out", "x"), 2, "--digests and --out are two")
+    refused(lingspec("synth", "small.json", "--out", "x", "--only", "q"), 2, "are of --digests")
+    refused(lingspec("synth", "small.json", "--out", "x", "--shard-size", "nan"), 2, "no number")
     assert not (tmp_path / "x").exists()
     (tmp_path / "made").mkdir()
     other = tmp_path / "made" / "config.json"
     other.write_text('{"architectures": ["LlamaForCausalLM"]}')
     refused(lingspec("synth", "small.json", "--out", "made"), 2, "is of another model")
     assert [f.name for f in (tmp_path / "made").iterdir()] == ["config.json"]
+
+
+def test_shards_of_two_seeds_or_sizes_do_not_mix(lingspec, tmp_path):
+    first = ("synth", "small.json", "--out", "made", "--shard-size", "0.0001", "--shard", "1/2")
+    assert lingspec(*first).exit_code == 0
+    before = sorted(f.name for f in (tmp_path / "made").iterdir())
+    rest = (*first[:-1], "2/2")
+    refused(lingspec(*rest, "--seed", 1), 2, "is of another seed or shard size")
+    refused(lingspec(*rest[:4], "--shard-size", "0.0002"), 2, "is of another seed or shard size")
+    assert sorted(f.name for f in (tmp_path / "made").iterdir()) == before
+    with pytest.raises(CheckpointError, match="which the index names"):
+        open_checkpoint(tmp_path / "made")
+    assert lingspec(*rest).exit_code == 0
+    assert len(open_checkpoint(tmp_path / "made")) == 207
 
 
 def test_recipes_say_how_numbers_are_made(lingspec):
@@ -148,6 +165,13 @@ def test_a_golden_that_is_not_there_or_not_whole_is_named(lingspec, small_golden
     )  # fmt: skip
     place.with_suffix(".safetensors").write_bytes(b"short")
     refused(lingspec("golden", "check"), 2, "is not what ling-2.5-1t.origin-1.json describes")
+
+
+def test_layers_that_nobody_has_are_refused(lingspec, tmp_path):
+    refused(lingspec("golden", "check", "--layers", 3), 2, "name it with --golden")
+    one = ("golden", "check", "--golden", "ling-2.5-1t.origin-1", "--layers", 81)
+    refused(lingspec(*one), 2, "--layers is 81, but the model has 80")
+    refused(lingspec("model", "--plot", "no/such/x.png"), 2, "no folder no/such")
 
 
 def test_goldens_of_the_ops_are_made_again(lingspec):

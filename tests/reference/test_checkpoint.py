@@ -192,3 +192,80 @@ def test_a_model_over_fp8_is_the_model_over_the_dequantised_tensors(tmp_path, bl
 def test_buffers_that_are_computed_are_unknown(tmp_path, buffer):
     with pytest.raises(CheckpointError, match=f"has unknown {buffer}"):
         open_checkpoint(written(tmp_path, {**weights(), buffer: torch.zeros(4)}))
+
+
+class Slices:
+    """A file whose whole matrices must not be read."""
+
+    def __init__(self, handle, name):
+        self.handle, self.name = handle, name
+
+    def get_tensor(self, name):
+        assert name != self.name, "read whole"
+        return self.handle.get_tensor(name)
+
+    def get_slice(self, name):
+        return self.handle.get_slice(name)
+
+
+@pytest.mark.statement("CKPT-3")
+@pytest.mark.parametrize("name", ["model.word_embeddings.weight", "lm_head.weight"])
+def test_embedding_and_head_are_never_read_whole(tmp_path, name):
+    read = open_checkpoint(written(tmp_path, weights()))
+    read._handles = {file: Slices(handle, name) for file, handle in read._handles.items()}
+    assert LingModel(SMALL, read)(torch.tensor([[1, 2]])).shape == (1, 2, 96)
+
+
+@pytest.mark.statement("CKPT-5")
+def test_a_nan_is_named_in_rows_and_parts_too(tmp_path):
+    tensors = weights()
+    for name in ("model.word_embeddings.weight", "lm_head.weight"):
+        tensors[name][3, 5] = float("inf")
+    read = open_checkpoint(written(tmp_path, tensors))
+    with pytest.raises(CheckpointError, match=r"word_embeddings\.weight\[3, 5\] is inf"):
+        read.rows("model.word_embeddings.weight", torch.tensor([[2, 3]]))
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight\[3, 5\] is inf"):
+        read.part("lm_head.weight", slice(2, 9))
+
+
+@pytest.mark.statement("CKPT-4")
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda where: {n: f"../{f}" for n, f in where.items()}, "must name files beside it"),
+        (lambda where: {n: f"sub/{f}" for n, f in where.items()}, "must name files beside it"),
+        (lambda where: {n: f for n, f in where.items() if n != EXPERT}, f"has {EXPERT}, which the"),
+        (lambda where: dict.fromkeys(where, "x" * 5000), "lacks xxx"),
+    ],
+)
+def test_an_index_that_does_not_say_where_tensors_are_is_refused(tmp_path, change, text):
+    folder = written(tmp_path, weights(), 3)
+    index = folder / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    index.write_text(json.dumps({**told, "weight_map": change(told["weight_map"])}))
+    with pytest.raises(CheckpointError, match=text):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("scale", "text"),
+    [
+        (torch.full((16, 1), -1.0), "weight_scale has negative scales"),
+        (torch.full((16, 1), torch.nan), r"weight_scale\[0, 0\] is nan"),
+        (torch.ones(16, 1, dtype=torch.uint8), "weight_scale has dtype U8, but must have F64, F32"),
+    ],
+)
+def test_a_scale_that_scales_nothing_is_named(tmp_path, scale, text):
+    tensors = weights()
+    q, _ = fp8_quantize(tensors[EXPERT], block=None)
+    tensors[EXPERT], tensors[f"{EXPERT}_scale"] = q, scale
+    with pytest.raises(CheckpointError, match=text):
+        open_checkpoint(written(tmp_path, tensors))[EXPERT]
+
+
+@pytest.mark.statement("CKPT-4", "MODEL-16")
+@pytest.mark.parametrize("change", [{"vocab_size": 48}, {"vocab_size": 200}, {"num_experts": 16}])
+def test_a_checkpoint_of_another_configuration_is_refused_before_anything_runs(tmp_path, change):
+    read = open_checkpoint(written(tmp_path, weights()))
+    with pytest.raises(CheckpointError, match=r"has shape|lacks"):
+        LingModel(dataclasses.replace(SMALL, **change), read)

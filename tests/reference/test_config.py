@@ -166,3 +166,46 @@ def test_silence_means_the_defaults_of_the_released_class():
     defaults = {f.name: f.default for f in dataclasses.fields(LingConfig)}
     own = {"decay_layer_origin": 1, "dtype": "bfloat16"}
     assert defaults == RELEASED_DEFAULTS | own
+
+
+YARN = {"rope_type": "yarn", "factor": 2.0}
+NONSENSE = (
+    ({"q_lora_rank": 0}, "q_lora_rank is 0"),
+    ({"rms_norm_eps": float("inf")}, "rms_norm_eps is inf"),
+    ({"routed_scaling_factor": float("nan")}, "routed_scaling_factor is nan"),
+    ({"routed_scaling_factor": -1.0}, "routed_scaling_factor is -1.0"),
+    ({"partial_rotary_factor": float("nan")}, "partial_rotary_factor is nan"),
+    ({"dtype": "banana"}, "dtype is 'banana'"),
+    ({"eos_token_id": [True]}, "eos_token_id is"),
+    ({"pad_token_id": -1}, "pad_token_id is -1"),
+    ({"model_type": "llama"}, "model_type is 'llama'"),
+    ({"architectures": 5}, "architectures is 5"),
+    ({"architectures": "x"}, "architectures is 'x'"),
+    ({"num_hidden_layers": 10**30}, "num_hidden_layers is 1000"),
+    ({"rope_scaling": {**YARN, "attention_factor": "1"}}, "rope_scaling.attention_factor is '1'"),
+    ({"rope_scaling": {**YARN, "beta_fast": -1}}, "rope_scaling.beta_fast is -1"),
+    ({"rope_scaling": {**YARN, "mscale_all_dim": [1]}}, "rope_scaling.mscale_all_dim is [1]"),
+    ({"rope_scaling": {**YARN, "truncate": "no"}}, "rope_scaling.truncate is 'no'"),
+    ({"rope_scaling": {**YARN, "factor": True}}, "rope_scaling.factor is True"),
+)
+
+
+@pytest.mark.statement("CONF-7")
+@pytest.mark.parametrize(("changes", "text"), NONSENSE)
+def test_numbers_that_mean_nothing_are_refused(changes, text):
+    with pytest.raises(ConfigError) as refused:
+        LingConfig.from_dict(changed(**changes))
+    assert text in str(refused.value)
+
+
+@pytest.mark.statement("CONF-3")
+def test_what_is_no_configuration_is_refused(tmp_path):
+    file = tmp_path / "config.json"
+    for content in ("[" * 100_000, '{"vocab_size": ' + "1" * 5000 + "}"):
+        file.write_text(content)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            LingConfig.from_json(file)
+    with pytest.raises(ConfigError, match="a configuration is list"):
+        LingConfig.from_dict([1])
+    with pytest.raises(ConfigError, match=r"architectures is .*DeepseekV3"):
+        LingConfig.from_dict({"architectures": ["DeepseekV3ForCausalLM"]})
