@@ -67,6 +67,7 @@ def ready(call: Call, config: LingConfig, dtype: torch.dtype) -> Ready:
     if call.decay_layer_origin is not None:
         config = dataclasses.replace(config, decay_layer_origin=call.decay_layer_origin)
     ids, cache = call.input_ids, call.cache
+    require(callable(call.tap), "tap", "type", type(call.tap).__name__, "a function")
     _check_ids(ids, config)
     if cache is not None:
         _check_cache(cache, config, len(ids), dtype)

@@ -121,7 +121,7 @@ class LingConfig:
         """
         file = Path(path)
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            told = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once)
         except (OSError, ValueError, RecursionError) as broken:
             raise ConfigError(f"{file} cannot be read: {broken}") from broken
         if not isinstance(told, dict):
@@ -138,6 +138,9 @@ class LingConfig:
         _is_ling(told)
         names = {f.name for f in dataclasses.fields(cls)}
         given = {RENAMED.get(key, key): value for key, value in told.items()}
+        for old, new in RENAMED.items():
+            both = told.get(new, told.get(old))
+            need(told.get(old, both) == both, new, both, f"{told.get(old)!r}, as {old}")
         if given.get("head_dim", 0) is None:  # as released
             width, heads = (given.get(n, getattr(cls, n)) for n in WIDTHS)
             ok = isinstance(width, int) and isinstance(heads, int) and heads > 0
@@ -189,6 +192,15 @@ IGNORED = (
 RENAMED = {"torch_dtype": "dtype"}
 WIDTHS = ("hidden_size", "num_attention_heads")
 SUM = "qk_head_dim"  # what a saved configuration says once more
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, no key of which stands there twice."""
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ConfigError(f"key {twice!r} stands there twice")
+    return told
 
 
 def _is_ling(told: Mapping[str, Any]) -> None:

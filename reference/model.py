@@ -102,6 +102,10 @@ class LingModel:
         Raises:
             ContractError: as `__call__`. The caches are as they were.
         """
+        for n, call in enumerate(calls):
+            require(isinstance(call, Call), f"calls[{n}]", "type", type(call).__name__, "Call")
+        if not calls:
+            return []
         with ExitStack() as caches:
             for cache in {id(c.cache): c.cache for c in calls}.values():
                 if isinstance(cache, HybridCache):

@@ -205,6 +205,11 @@ def test_what_is_no_configuration_is_refused(tmp_path):
         file.write_text(content)
         with pytest.raises(ConfigError, match="cannot be read"):
             LingConfig.from_json(file)
+    file.write_text('{"hidden_size": 4, "hidden_size": 8}')
+    with pytest.raises(ConfigError, match="'hidden_size' stands there twice"):
+        LingConfig.from_json(file)
+    with pytest.raises(ConfigError, match="dtype is 'bfloat16', but must be 'float32', as torch_d"):
+        LingConfig.from_dict(changed(torch_dtype="float32"))
     with pytest.raises(ConfigError, match="a configuration is list"):
         LingConfig.from_dict([1])
     with pytest.raises(ConfigError, match=r"architectures is .*DeepseekV3"):

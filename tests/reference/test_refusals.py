@@ -117,10 +117,14 @@ def test_a_cache_that_somebody_changed_is_refused(change, text):
         ({"input_ids": IDS.tolist()}, "input_ids has type list, but must have Tensor"),
         ({"positions": [[0]]}, "positions has type list"),
         ({"attention_mask": [[1]]}, "attention_mask has type list"),
+        ({"tap": 3}, "tap has type int, but must have a function"),
         ({"cache": {}}, "cache has type dict, but must have HybridCache, of new_cache"),
     ],
 )
 def test_arguments_of_other_types_are_named(arguments, text):
+    assert MODEL.together([]) == []
+    with pytest.raises(ContractError, match=r"^calls\[0\] has type Tensor, but must have Call"):
+        MODEL.together([IDS])
     with pytest.raises(ContractError, match=f"^{text}"):
         MODEL(**{"input_ids": IDS, **arguments})
     for batch in (-1, 1.5, "2", None, True):
