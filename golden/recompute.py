@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,25 +26,63 @@ class Difference:
     name: str
     apart: float
     limit: float
-    row: int  # whose norm differs most
+    row: int = 0  # whose norm differs most
+    what: str = "of its norm away from what is stored"
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} is {self.apart:.2g} of its norm away from what is stored, limit "
-            f"{self.limit:.2g}; most at token {self.row}"
-        )
+        said = f"{self.name} is {self.apart:.2g} {self.what}, limit {self.limit:.2g}"
+        return f"{said}; most at row {self.row}"
 
 
-def differences(stored: Outcome, now: Outcome) -> list[Difference]:
-    """Tensors of ``now`` that are not those that are stored, in their order."""
+def differences(stored: Outcome, now: Outcome, *, layers: int | None = None) -> list[Difference]:
+    """Tensors of ``now`` that are not those that are stored, in their order.
+
+    What is stored and is not in ``now`` differs too, but for what lies behind ``layers``.
+    """
     found, noise = [], stored.noise["float32"]
     for name, kept in stored.summaries.items():
+        limit = MORE * noise[name] + SKETCHED
         if (got := now.summaries.get(name)) is None:
+            if not _behind(name, layers):
+                found.append(Difference(name, math.inf, limit, what="away: it did not come out"))
             continue
-        limit, apart = MORE * noise[name] + SKETCHED, kept.apart(got)
+        apart = kept.apart(got)
         if kept.shape != got.shape or not apart <= limit:
             found.append(Difference(name, apart, limit, kept.worst_row(got)[0]))
-    return found
+    return [*found, *_routing(stored, now, layers), *_logits(stored, now)]
+
+
+def _routing(stored: Outcome, now: Outcome, layers: int | None) -> Iterator[Difference]:
+    """Tokens may go elsewhere where the disturbed run's did too, as many of them."""
+    for name, kept in stored.routing.items():
+        got, limit = now.routing.get(name), stored.noise["float32"][name]
+        if got is None or got.shape != kept.shape:
+            if not _behind(name, layers):
+                yield Difference(name, 1.0, limit, what="of the tokens: no routing came out")
+            continue
+        moved = (got.sort(-1).values != kept.sort(-1).values).any(-1).flatten()
+        share = float(moved.double().mean())
+        if share > limit:
+            what = "of the tokens sent to other experts"
+            yield Difference(name, share, limit, int(moved.nonzero()[0]), what)
+
+
+def _logits(stored: Outcome, now: Outcome) -> Iterator[Difference]:
+    """Those of the last token, in full."""
+    if stored.logits is None or now.logits is None:
+        return
+    far = (now.logits.double() - stored.logits.double()).norm() / stored.logits.double().norm()
+    limit = MORE * stored.noise["float32"]["logits"]
+    if not float(far) <= limit:
+        yield Difference("logits of the last token", float(far), limit)
+
+
+def _behind(name: str, layers: int | None) -> bool:
+    """Whether a tensor comes only after so many layers."""
+    if layers is None:
+        return False
+    number = name.partition(".")[2].partition(".")[0]  # layers.N.… and cache.N.…
+    return int(number) >= layers if number.isdigit() else name != "embeddings"
 
 
 def recomputed(
@@ -58,4 +97,5 @@ def recomputed(
         for one in stored:
             if one.asked == asked:
                 outcome = now[one.origin]
-                yield one, differences(one.outcome, outcome), len(outcome.summaries)
+                found = differences(one.outcome, outcome, layers=layers)
+                yield one, found, len(outcome.summaries)

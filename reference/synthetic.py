@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -201,9 +202,11 @@ def _in_threads(work: Callable[[int], None], pieces: Sequence[int]) -> None:
         return
     # The number of threads is each thread's own, and what new threads begin with.
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(work, pieces))
-    torch.set_num_threads(before)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, pieces))
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Memory:
@@ -215,15 +218,17 @@ class _Memory:
     def __init__(self) -> None:
         # A tensor holds the view that it was made of, and nobody else does.
         self._held: list[tuple[bytearray, weakref.ref[memoryview]]] = []
+        self._lock = threading.Lock()  # two readers must not be given one buffer
 
     def take(self, count: int, dtype: torch.dtype) -> Tensor:
         """``count`` numbers, not written yet."""
         size = count * dtype.itemsize
         if not SMALL <= size <= LARGE:
             return torch.empty(count, dtype=dtype)
-        buffer = self._free(size)
-        view = memoryview(buffer)
-        self._held = [*self._held[1 - MOST :], (buffer, weakref.ref(view))]
+        with self._lock:
+            buffer = self._free(size)
+            view = memoryview(buffer)
+            self._held = [*self._held[1 - MOST :], (buffer, weakref.ref(view))]
         return torch.frombuffer(view, dtype=dtype)
 
     def _free(self, size: int) -> bytearray:

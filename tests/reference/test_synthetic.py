@@ -1,5 +1,7 @@
 """The synthetic checkpoint: equal bits however and wherever it is made."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_no_memory_is_used_again_while_a_tensor_or_a_view_of_one_is_in_it():
     again = Synthetic(config)
     for name, view in zip(names, kept, strict=True):
         assert torch.equal(view, again.part(f"{name}.up_proj.weight", slice(3, 5)).mT)
+
+
+def test_several_threads_may_read_at_once():
+    made, names = Synthetic(LingConfig.preset("ling-2.6-flash")), [
+        f"model.layers.7.mlp.experts.{e}.up_proj.weight" for e in range(12)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(made.__getitem__, names))
+    for name, x in zip(names, read, strict=True):
+        assert torch.equal(x[5], made.part(name, slice(5, 6))[0])
 
 
 def test_memory_that_no_tensor_is_in_is_used_again():
