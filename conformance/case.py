@@ -14,11 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["DTYPES", "Call", "Case", "CaseError"]
+__all__ = ["DTYPES", "Call", "Case", "CaseError", "dtype_of"]
 
 DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16,
 }  # fmt: skip
+
+
+def dtype_of(kind: str, inputs: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor of ``kind`` (`TensorSpec`) where the inputs are ``inputs``."""
+    if kind == "input":
+        return inputs
+    if kind == "state":
+        return torch.float64 if inputs == torch.float64 else torch.float32
+    made: torch.dtype = torch.int64 if kind == "index" else getattr(torch, kind)
+    return made
+
+
 _AXIS = re.compile(r"([A-Z])(\d+)")
 _LENGTHS = re.compile(r"n((?:\d+(?:-\d+)*)?)")
 _CUT = re.compile(r"cut(\d+)")

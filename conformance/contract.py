@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lingspec.conformance.case import Call, Case, CaseError
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
+    from torch import Generator, Tensor
 
+    from lingspec.conformance.accuracy.expected import Expected
     from lingspec.conformance.accuracy.limits import Limits
     from lingspec.conformance.accuracy.profiles import Profile
+    from lingspec.conformance.session import Session
 
-__all__ = ["Algebra", "Contract", "Pick", "TensorSpec"]
+__all__ = ["Algebra", "Contract", "Group", "Pick", "Program", "Relation", "Split", "TensorSpec"]
 
 T = TypeVar("T")
+Expectations = Mapping[str, "Expected"]
+Values = dict[str, "Tensor"]
 
 LARGEST = 1 << 20  # of an axis, in a case that a person writes
 
@@ -27,8 +32,50 @@ class TensorSpec:
 
     name: str
     axes: str  # letters, as in the specification
-    dtype: str  # "input", "state" (float32, float64 for float64), "index"
+    dtype: str  # "input", "state" (float32, float64 for float64), "index", or a dtype's own name
     optional: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arguments that scale, or are added to, together, and the results that do the same.
+
+    An argument may be a part of one (`Contract.parts`). Other results stay as they are.
+    """
+
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A call made of another, whose results are known from those of the other.
+
+    ``kind`` is the law that asks: ``invariance`` (nothing changes, but for a known shift) or
+    ``identities`` (the same thing, said otherwise). ``make`` returns None where the relation says
+    nothing of a call. ``holds`` tells, of float64 results before and after, whether it is so: it is
+    asked of the specification, in tests.
+    """
+
+    sentence: str
+    kind: str
+    make: Callable[[Call, Generator], Call | None]
+    holds: Callable[[Values, Values, Call], bool]
+
+
+class Program(Protocol):
+    """A sequence of calls, in which what one leaves behind is what a later one starts from."""
+
+    def steps(self, session: Session) -> Iterator[str]:
+        """Make the calls, one at a time, and compare; what each did, in words."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shards whose results add up to the whole: the call of one rank of several."""
+
+    sentence: str
+    shard: Callable[[Call, int, int], Call]  # the call, the rank, how many ranks
 
 
 @dataclass(frozen=True)
@@ -36,14 +83,18 @@ class Algebra:
     """The properties that the op has, each of which a law checks. Axes are letters."""
 
     causal: str | None = None  # the axis along which no result looks ahead
+    aligned: str | None = None  # the axis of keys whose last member belongs to the last of causal
     stateful: str | None = None  # the axis along which a call may be cut
     state: tuple[str, str] = ("", "")  # the argument that carries the state in, the result out
     packed: str | None = None  # the axis along which sequences are laid end to end
+    ends: Mapping[str, str] = field(default_factory=dict)  # by axis, the argument with their ends
     independent: tuple[str, ...] = ()  # axes whose members do not see each other
-    homogeneous_in: tuple[tuple[str, ...], ...] = ()  # scaling these together scales the results
-    linear_in: tuple[tuple[str, ...], ...] = ()  # adding in these adds the results
+    homogeneous_in: tuple[Group, ...] = ()  # scaling the arguments scales the results
+    linear_in: tuple[Group, ...] = ()  # adding in the arguments adds the results
     differentiable_in: tuple[str, ...] = ()
-    shardable: str | None = None  # the axis of which a shard computes its slice
+    shardable: tuple[str, ...] = ()  # axes of which a shard computes its slice
+    unbiased: tuple[str, ...] = ()  # results whose roundings have no direction
+    chain: tuple[str, str] | None = None  # the result that the next call takes, and as what
     exact: bool = False  # small integers and powers of two come out exactly
     bits: bool = False  # the bits of the result are the specification
 
@@ -80,12 +131,19 @@ class Contract:
     profiles: Mapping[str, tuple[str, ...]]  # by dtype
     silent_on: tuple[str, ...]
     make: Callable[[Case], Call]
-    authority: Callable[[Call, Profile], dict[str, Limits]]
+    authority: Callable[[Call, Profile], Expectations]
     variants: Callable[[Call, Profile], list[dict[str, Any]]]
     draw: Callable[[Pick, str, str, str], Case]
     laws: tuple[str, ...]
     gradients: Callable[[Call, Profile], dict[str, Limits]] | None = None
     gradient_variants: Callable[[Call, Profile], list[dict[str, Any]]] | None = None
+    exact: Callable[[Call, Profile], frozenset[str]] | None = None  # results without any rounding
+    relations: Mapping[str, Relation] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # second half along an axis
+    # Parts of a call that are on their own: by axis, which members.
+    regions: Callable[[Call], list[dict[str, slice]]] | None = None
+    program: Callable[[Call, Generator], Program] | None = None
 
     def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
         """The cases of a law as a Hypothesis strategy, for property tests."""
@@ -114,7 +172,7 @@ class Contract:
         case = Case.parse(text, self.traits, self.flags, self.laws)
         if case.lengths is not None and self.algebra.packed is None:
             raise CaseError(f"case {text!r} is packed, but {self.op} takes no packed sequences")
-        told = {"B", self.algebra.packed} if case.lengths is not None else set()  # by the lengths
+        told = {"B", *self.algebra.ends} if case.lengths is not None else set()  # by the lengths
         wanted = self.axes.keys() - told
         for axis in sorted(wanted ^ case.axes.keys()):
             fault = "lacks" if axis in wanted else "has, but must not have,"

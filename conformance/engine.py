@@ -6,9 +6,14 @@ import time
 
 from torch import Tensor
 
-from lingspec.conformance.accuracy.power import degenerates, less_precise, rejected
+from lingspec.conformance.accuracy.power import (
+    ALWAYS,
+    applicable,
+    degenerates,
+    less_precise,
+    rejected,
+)
 from lingspec.conformance.accuracy.profiles import Profile
-from lingspec.conformance.accuracy.verdict import signal
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding, Verdict
@@ -82,7 +87,7 @@ def _status(findings: list[Finding]) -> str:
 def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The degenerates that this case rejects, and those that it could have been asked about."""
     authority, contract = session.authority, session.contract
-    if not any(signal(want) for want in authority.values()):
+    if not any(want.signal() for want in authority.values()):
         return (), ()
     dtypes = {name: session.dtype_of(name) for name in authority}
     wrong: dict[str, dict[str, Tensor]] = degenerates(
@@ -92,6 +97,10 @@ def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
         lambda n: index_of(contract, n, "T"),
     )
     wrong |= less_precise(contract, session.call, session.profile, authority)
+    wrong = {
+        name: results for name, results in wrong.items()
+        if name in ALWAYS or applicable(results, authority)
+    }  # fmt: skip
     killed = tuple(
         name for name, results in wrong.items()
         if rejected(results, authority, dtypes, session.variants)

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.limits import DELTA, Limits
+from lingspec.conformance.accuracy.limits import DELTA
 from lingspec.conformance.accuracy.power import degenerates, less_precise
 from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, UnknownProfileError, profile
-from lingspec.conformance.accuracy.verdict import signal
 from lingspec.conformance.case import Case, CaseError
-from lingspec.conformance.contract import Contract
+from lingspec.conformance.contract import Contract, Expectations
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.laws import law
 from lingspec.conformance.laws.calls import index_of
@@ -76,7 +75,7 @@ def explain(
     lines = [f"case       {case}", f"precision  {used.name}: {used.describe()}", *_rule()]
     data: dict[str, Any] = {"case": str(case), "precision": used.name, "tensors": {}}
     for name, want in authority.items():
-        told = _tensor(want)
+        told = want.described()
         data["tensors"][name] = told
         lines += [f"{name}", *(f"  {k:<16}{v}" for k, v in told.items())]
     if compare is not None:
@@ -93,7 +92,7 @@ def _typical(of: Contract) -> Case:
     for n in range(1, 50):
         case = draw(of, "authority", "native", "bf16", 0, n)
         authority = of.authority(of.make(case), used)
-        if all(signal(want) and not want.coherent for want in authority.values()):
+        if all(want.signal() and not want.coherent for want in authority.values()):
             return case
     return case
 
@@ -106,25 +105,8 @@ def _rule() -> list[str]:
     ]
 
 
-def _tensor(want: Limits) -> dict[str, Any]:
-    y = want.value
-    if y.numel() == 0:
-        return {"shape": list(y.shape)}
-    rms = float(y.square().mean().sqrt())
-    at = tuple(int(i) for i in torch.unravel_index(want.limit.argmax(), y.shape))
-    return {
-        "shape": list(y.shape),
-        "rms": f"{rms:.4g}",
-        "median limit": f"{float(want.limit.median()):.3g}"
-        + (f" ({float(want.limit.median()) / rms:.2%} of the RMS)" if rms else ""),
-        "largest limit": f"{float(want.limit[at]):.3g} at {list(at)}",
-        "from": want.origin(at),
-        "statistics": "no: equal inputs repeat" if want.coherent else "yes",
-    }
-
-
 def _compared(
-    of: Contract, case: Case, authority: dict[str, Limits], used: str, compare: str
+    of: Contract, case: Case, authority: Expectations, used: str, compare: str
 ) -> dict[str, bool]:
     try:
         pairs = sorted(part.split("=") for part in compare.split(","))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.verdict import excess
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.run import Part
@@ -30,7 +29,7 @@ def nearest(host: Host, part: Part, contract: Contract, case: Case) -> str:
         return ""
     residual = {n: mine[n].double() - want[n] for n in want}
     size = _size(residual)
-    if not any(bool((excess(residual[n], limits[n]) > 1).any()) for n in want):
+    if not any(limits[n].worst(mine[n], mine) > 1 for n in want):
         return ""
     best, words = EXPLAINS, ""
     server = Server(preload="lingspec.conformance.registry")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.profiles import Profile
-from lingspec.conformance.accuracy.verdict import Problem, excess, judge
-from lingspec.conformance.case import Call, Case
-from lingspec.conformance.contract import Contract
+from lingspec.conformance.accuracy.verdict import Problem
+from lingspec.conformance.case import Call, Case, dtype_of
+from lingspec.conformance.contract import Contract, Expectations
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
+
+if TYPE_CHECKING:
+    from lingspec.conformance.accuracy.limits import Limits
 
 __all__ = ["Memo", "NothingToCheck", "Refused", "Session", "Stop"]
 
@@ -53,7 +56,7 @@ class Session:
         self._memo: Memo = {} if memo is None else memo
 
     @property
-    def authority(self) -> dict[str, Limits]:
+    def authority(self) -> Expectations:
         """Every output of the case's own call, with limits."""
         return self.judged(self.call)
 
@@ -68,11 +71,14 @@ class Session:
         assert self.contract.gradient_variants is not None
         return self._kept("gradient variants", self.contract.gradient_variants, self.call)
 
-    def judged(self, call: Call, *, gradients: bool = False) -> dict[str, Limits]:
+    def judged(self, call: Call) -> Expectations:
         """What any call must give; computed once for equal inputs."""
-        compute = self.contract.gradients if gradients else self.contract.authority
-        assert compute is not None
-        return self._kept("gradients" if gradients else "authority", compute, call)
+        return self._kept("authority", self.contract.authority, call)
+
+    def trained(self) -> dict[str, Limits]:
+        """The gradients that the case's call must give."""
+        assert self.contract.gradients is not None
+        return self._kept("gradients", self.contract.gradients, self.call)
 
     def _kept(self, kind: str, compute: Callable[[Call, Profile], T], call: Call) -> T:
         key = (kind, self.profile.name, call.digest())
@@ -80,6 +86,13 @@ class Session:
             self._memo[key] = compute(call, self.profile)
         found: T = self._memo[key]
         return found
+
+    def beside(self, case: Case, profile: Profile) -> Session | None:
+        """Another case of the same candidate; None where it is not supported or has no verdict."""
+        other = Session(self.host, self.candidate, self.contract, profile, case, self._memo)
+        if self.host.supports(self.candidate.index, other._described(other.call)) is not True:
+            return None
+        return other if all(e.finite() for e in other.authority.values()) else None
 
     # -- calling -----------------------------------------------------------------------------
 
@@ -156,18 +169,17 @@ class Session:
     # -- comparing ---------------------------------------------------------------------------
 
     def expect(
-        self, law: str, got: dict[str, Tensor], want: dict[str, Limits], text: str = "",
+        self, law: str, got: dict[str, Tensor], want: Expectations, text: str = "",
         variants: list[dict[str, Tensor]] | None = None,
     ) -> bool:  # fmt: skip
         """Compare results with limits; a finding of ``law`` for the first that is outside."""
-        for name, limits in want.items():
+        for name, expected in want.items():
             honest = [v[name] for v in variants or () if name in v]
-            problem = judge(got[name], limits, self.dtype_of(name), honest)
+            problem = expected.problem(got[name], self.dtype_of(name), honest, got)
             comparable = problem is None or problem.kind not in ("dtype", "shape", "finite")
-            if comparable and limits.value.numel():
-                over = excess(got[name].double() - limits.value, limits)
-                if bool(over.isfinite().all()):
-                    self.worst = max(self.worst, float(over.max()))
+            if comparable and expected.value.numel():
+                worst = expected.worst(got[name], got)
+                self.worst = max(self.worst, worst if math.isfinite(worst) else 0.0)
             if problem is not None:
                 self._found(law, problem, text)
                 return False
@@ -194,10 +206,7 @@ class Session:
     def dtype_of(self, name: str) -> torch.dtype:
         """The dtype that an output, a mutated input or a gradient must have."""
         specs = {s.name: s.dtype for s in (*self.contract.inputs, *self.contract.outputs)}
-        kind = specs.get(name) or specs[name.removeprefix("d")]
-        if kind == "input":
-            return self.case.torch_dtype
-        return torch.float64 if self.case.dtype == "f64" else torch.float32
+        return dtype_of(specs.get(name) or specs[name.removeprefix("d")], self.case.torch_dtype)
 
     def fail(
         self, text: str, *, law: str, where: str = "", got_want: str = "", status: str = "FAIL",

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "decays", "far_ones",
-    "laid_out", "layout_of", "rng", "state_layout", "tokens",
+    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "ROWS", "decays",
+    "far_ones", "laid_out", "layout_of", "rng", "state_layout", "tokens", "weights",
 ]  # fmt: skip
 
 FAMILIES = (
     "normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", "impulse", "repeated",
     "cancelling", "integers", "wide",
 )  # fmt: skip
+ROWS = ("normal", "small", "positive", "heavy", "amplitudes", "zeros", "onehot", "constant")
 EXACT = ("integers", "wide")
 OFTEN_EXACT = ("integers", "integers", "wide")  # float16 does not hold what wide ones come to
 # Families in which equal inputs repeat: their roundings are equal too and do not average out.
 COHERENT = frozenset(
-    {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide"}
+    {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide", "constant"}
 )
 DECAYS = ("slopes", "none", "slow", "mild", "strong", "reset", "mixture", "exactly")
 LAYOUTS = (
@@ -54,7 +55,8 @@ def tokens(
     ``tame`` keeps every product and sum of them below 65504, for float16.
     """
     if tame:
-        small = {"mixed": "normal", "heavy": "normal"}.get(family, family)
+        loud = dict.fromkeys(("mixed", "heavy", "amplitudes"), "normal")
+        small = loud.get(family, family)
         return 0.25 * tokens(small, shape, g, salt=salt)
     x = torch.randn(shape, generator=g, dtype=torch.float64)
     if x.numel() == 0:
@@ -65,6 +67,11 @@ def tokens(
         return torch.rand(shape, generator=g, dtype=torch.float64)
     if family == "heavy":
         return x * torch.randn(shape, generator=g, dtype=torch.float64).exp()
+    if family == "constant":
+        return x[..., :1].expand(shape).clone()
+    if family == "amplitudes":  # rows from 1e-4 to 1e4
+        power = 8 * torch.rand((*shape[:-1], 1), generator=g, dtype=torch.float64) - 4
+        return x * 10.0**power
     if family == "mixed":
         scale = torch.randint(-6, 7, (*shape[:-1], 1), generator=g)
         return x * 2.0**scale
@@ -100,6 +107,14 @@ def _along_time(family: str, x: Tensor, salt: int) -> Tensor:
         quiet[T // 2] = 2.0**-4
         return x * quiet[:, None, None]
     return x
+
+
+def weights(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+    """Weights of a norm: 0.2 to 3, every fourth one negative, every eighth one tiny."""
+    x = 0.2 + 2.8 * torch.rand(shape, generator=g, dtype=torch.float64)
+    kind = torch.randint(0, 8, shape, generator=g)
+    x = torch.where(kind == 0, x * 2.0**-8, x)
+    return torch.where(kind % 4 == 1, -x, x)
 
 
 def decays(

@@ -30,7 +30,9 @@ POINTS = {
     "state_read": "the state, as an operand of the product that reads it",
     "product": "the result of a matrix product, before it is added to anything",
     "linear": "the result of a projection",
+    "operand": "an operand of another matrix product",
     "qk": "the product of queries and keys of softmax attention, before the scale",
+    "scaled": "the same times the scale, before the softmax",
     "weights": "softmax weights, as an operand",
     "normed": "a normalised row, before its weight",
     "weighed": "a normalised row times its weight, before the gate",
@@ -46,7 +48,7 @@ POINTS = {
 }
 # Where the released code rounds to the dtype of the activations, and the lines of the reference
 # run in that dtype do not.
-RELEASED = frozenset({"qk", "scores"})
+RELEASED = frozenset({"qk", "scaled"})
 
 _policy: ContextVar[Policy | None] = ContextVar("rounding policy", default=None)
 

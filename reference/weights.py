@@ -188,7 +188,7 @@ def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
     ok = weight.dim() == 2 and weight.shape[1] == x.shape[-1]
     ok = ok and weight.dtype in (x.dtype, torch.float32)
     require(ok, f"{name}.weight", "shape and dtype", got, f"{want}, or float32")
-    product = at("product", work(x) @ work(weight).mT)
+    product = at("product", at("operand", work(x)) @ at("operand", work(weight)).mT)
     if f"{name}.bias" in weights:
         product = product + work(weights[f"{name}.bias"])
     return at("linear", product.to(x.dtype))

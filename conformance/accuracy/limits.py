@@ -15,9 +15,9 @@ so nothing averages out).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from torch import Tensor
 from lingspec.conformance.accuracy.formats import Format
 from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.running import Errors, Running, running
+
+if TYPE_CHECKING:
+    from lingspec.conformance.accuracy.verdict import Problem
 
 __all__ = ["DELTA", "Limits", "limits"]
 
@@ -95,8 +98,29 @@ class Limits:
 
     def finite(self) -> bool:
         """Whether the case can be judged at all: a right result is finite in its format."""
-        fits = self.value.abs() <= self.output.largest  # false for NaN
-        return bool(self.limit.isfinite().all() and fits.all())
+        fits = (self.value.abs() <= self.output.largest) | (self.value == -torch.inf)
+        return bool(self.limit.isfinite().all() and fits.all())  # false for NaN
+
+    def problem(
+        self, got: Tensor, dtype: torch.dtype, variants: Sequence[Tensor] = (),
+        results: Mapping[str, Tensor] | None = None,  # noqa: ARG002 - numbers stand alone
+    ) -> Problem | None:  # fmt: skip
+        """The first thing that is wrong with ``got``, or None."""
+        return verdict.judge(got, self, dtype, variants)
+
+    def worst(self, got: Tensor, results: Mapping[str, Tensor] | None = None) -> float:  # noqa: ARG002 - likewise
+        """The largest error, in limits."""
+        over = verdict.excess(verdict.error(got, self), self)
+        return float(over.max()) if over.numel() else 0.0
+
+    def typical(self, got: Tensor, results: Mapping[str, Tensor] | None = None) -> float:  # noqa: ARG002 - likewise
+        """The mean error, in limits."""
+        over = verdict.excess(verdict.error(got, self), self)
+        return float(over.nan_to_num(posinf=1e3).clamp(max=1e3).mean()) if over.numel() else 0.0
+
+    def signal(self) -> bool:
+        """Whether limits are small beside values: this can tell a wrong result."""
+        return verdict.signal(self)
 
     def share(self, point: str, at: tuple[int, ...]) -> float:
         """The part of ``point`` in the limit of one element, as an absolute error."""
@@ -111,6 +135,23 @@ class Limits:
         total = sum(shares.values()) or 1.0
         order = sorted(shares, key=lambda p: -shares[p])
         return ", ".join(f"{p} {shares[p] / total:.0%}" for p in order if shares[p] >= 0.01 * total)
+
+    def described(self) -> dict[str, Any]:
+        """Its size, its limits and where the largest comes from."""
+        y = self.value
+        if y.numel() == 0:
+            return {"shape": list(y.shape)}
+        rms = float(y[y.isfinite()].square().mean().sqrt())
+        at = tuple(int(i) for i in torch.unravel_index(self.limit.argmax(), y.shape))
+        median = float(self.limit.median())
+        return {
+            "shape": list(y.shape),
+            "rms": f"{rms:.4g}",
+            "median limit": f"{median:.3g}" + (f" ({median / rms:.2%} of the RMS)" if rms else ""),
+            "largest limit": f"{float(self.limit[at]):.3g} at {list(at)}",
+            "from": self.origin(at),
+            "statistics": "no: equal inputs repeat" if self.coherent else "yes",
+        }
 
     def _lam(self) -> float:
         return _lambda(self.value.numel())
@@ -149,7 +190,7 @@ def limits(
     )  # the authority errs as much as a float64 candidate
     bound, spread, drift = own * bound, own**2 * spread, own * drift
 
-    y = first.value.abs()
+    y = first.value.abs().nan_to_num(posinf=0.0)  # -inf is exact
     stored = output.u * y + output.tiny
     room = 1 + output.u  # the output rounding is of the value that errs
     return Limits(
@@ -172,3 +213,6 @@ def _larger(a: Errors, b: Errors) -> Errors:
     else:
         drift = torch.where(a.drift.abs() >= b.drift.abs(), a.drift, b.drift)
     return Errors(torch.maximum(a.bound, b.bound), torch.maximum(a.spread, b.spread), drift)
+
+
+from lingspec.conformance.accuracy import verdict  # noqa: E402 - which judges by limits

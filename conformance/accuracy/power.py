@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.formats import BF16, Format
-from lingspec.conformance.accuracy.limits import Limits
-from lingspec.conformance.accuracy.profiles import OPERANDS, Profile, profile
-from lingspec.conformance.accuracy.verdict import excess, judge
+from lingspec.conformance.accuracy.expected import Expected
+from lingspec.conformance.accuracy.formats import BF16, TF32, Format
+from lingspec.conformance.accuracy.profiles import OPERANDS, SPECIFIED, Profile, profile
 
 if TYPE_CHECKING:
     from lingspec.conformance.case import Call
     from lingspec.conformance.contract import Contract
 
-__all__ = ["REJECTIONS", "degenerates", "less_precise", "rejected", "unproven"]
+__all__ = [
+    "ALWAYS", "REJECTIONS", "applicable", "degenerates", "less_precise", "rejected", "unproven",
+]  # fmt: skip
 
 REJECTIONS = 3  # cases of a run that must reject each degenerate
+ALWAYS = ("zeros", "gain 1.01")  # degenerates of every op, in every run
+MOVES = 2.0  # limits by which a degenerate must move a result for a case to be asked about it
 Results = dict[str, Tensor]
 
 _FP8 = Format("fp8", 2.0**-4, 2.0**-10, 448.0)
@@ -32,8 +35,10 @@ def lower(of: Profile) -> Profile | None:
     base = of.name.split("+")[0]
     if base.endswith("eager"):
         return None
+    if base == "fp64":
+        return profile("fp32")
     if not of.points:
-        return profile({"fp64": "fp32", "fp32": "tf32"}[base])
+        return Profile("tf32", of.arithmetic, dict.fromkeys((*OPERANDS, *SPECIFIED), TF32))
     coarsest = max(form.u for form in of.points.values())
     points = {p: _BELOW.get(form.name) for p, form in of.points.items() if form.u == coarsest}
     less = {p: form for p, form in points.items() if form is not None}
@@ -45,7 +50,7 @@ def lower(of: Profile) -> Profile | None:
 
 
 def less_precise(
-    contract: Contract, call: Call, of: Profile, authority: Mapping[str, Limits]
+    contract: Contract, call: Call, of: Profile, authority: Mapping[str, Expected]
 ) -> dict[str, Results]:
     """The results of ``call`` with the roundings of less precise profiles, by name."""
     made: dict[str, Results] = {}
@@ -63,24 +68,30 @@ def less_precise(
     return made
 
 
-def _distance(results: Results, authority: Mapping[str, Limits]) -> float:
+def _distance(results: Results, authority: Mapping[str, Expected]) -> float:
     """The mean error of results, in their limits: which formulation shows its roundings most."""
-    shares = (
-        excess(results[n].double() - want.value, want) for n, want in authority.items()
-        if n in results and want.value.numel()
+    found = (want.typical(results[n], results) for n, want in authority.items() if n in results)
+    return sum(found)
+
+
+def applicable(wrong: Results, authority: Mapping[str, Expected]) -> bool:
+    """Whether wrong results are far enough from the right ones to be asked about."""
+    return any(
+        want.worst(wrong[n], wrong) > MOVES for n, want in authority.items()
+        if n in wrong and wrong[n].shape == want.value.shape
     )  # fmt: skip
-    return sum(float(x.nan_to_num(posinf=1e3).clamp(max=1e3).mean()) for x in shares)
 
 
 def unproven(power: Mapping[str, int], least: int) -> list[str]:
     """Degenerates that too few cases rejected; of the less precise ones, one must be enough."""
     steps = {name: n for name, n in power.items() if name.startswith("precision ")}
     weak = [name for name, n in power.items() if n < least and name not in steps]
-    return weak if any(n >= least for n in steps.values()) else [*weak, *steps]
+    told = not steps or any(n >= least for n in steps.values())
+    return weak if told else [*weak, *steps]
 
 
 def degenerates(
-    authority: Mapping[str, Limits],
+    authority: Mapping[str, Expected],
     dtypes: Mapping[str, torch.dtype],
     heads: Callable[[str], int | None],
     tokens: Callable[[str], int | None],
@@ -93,7 +104,7 @@ def degenerates(
     def rolled(axis: Callable[[str], int | None]) -> Callable[[str, Tensor], Tensor]:
         def roll(name: str, y: Tensor) -> Tensor:
             at = axis(name)
-            return y if at is None else y.roll(1, at)
+            return y if at is None or at >= y.dim() else y.roll(1, at)
 
         return roll
 
@@ -109,12 +120,12 @@ def degenerates(
 
 def rejected(
     wrong: Results,
-    authority: Mapping[str, Limits],
+    authority: Mapping[str, Expected],
     dtypes: Mapping[str, torch.dtype],
     variants: list[Results],
 ) -> bool:
     """Whether the judge refuses ``wrong``."""
     return any(
-        judge(wrong[n], want, dtypes[n], [v[n] for v in variants if n in v]) is not None
+        want.problem(wrong[n], dtypes[n], [v[n] for v in variants if n in v], wrong) is not None
         for n, want in authority.items()
     )

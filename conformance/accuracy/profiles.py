@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 
 from lingspec.conformance.accuracy.formats import BF16, FP16, FP32, FP64, TF32, Format
 
-__all__ = ["DEFAULTS", "MODIFIERS", "NAMES", "Profile", "UnknownProfileError", "profile"]
+__all__ = [
+    "DEFAULTS", "MODIFIERS", "NAMES", "OPERANDS", "SPECIFIED", "Profile", "UnknownProfileError",
+    "profile",
+]  # fmt: skip
 
-OPERANDS = ("q", "k", "v", "do", "scores", "state_read")
+OPERANDS = ("q", "k", "v", "do", "scores", "state_read", "operand")
+# Where the specification itself rounds, to the dtype of the activations.
+SPECIFIED = (
+    "linear", "weights", "normed", "weighed", "gate", "residual", "rope", "rope_product", "rotated",
+    "silu", "hidden", "expert",
+)  # fmt: skip
+TENSOR_CORE = (*OPERANDS, *SPECIFIED)
+# And every other tensor that a plain 16-bit program would store.
+EAGER = (*TENSOR_CORE, "decay", "product", "state", "qk", "scaled")
 
 
 class UnknownProfileError(ValueError):
@@ -33,8 +44,11 @@ class Profile:
 
     def describe(self) -> str:
         """One sentence for people."""
-        where = ", ".join(f"{point} {form.name}" for point, form in self.points.items())
-        rounded = f"; may round once each: {where}" if where else ""
+        by_format: dict[str, list[str]] = {}
+        for point, form in self.points.items():
+            by_format.setdefault(form.name, []).append(point)
+        where = "; ".join(f"{form}: {', '.join(points)}" for form, points in by_format.items())
+        rounded = f"; may round once each, to {where}" if where else ""
         return f"{self.arithmetic.name} arithmetic in any order{rounded}; one output rounding"
 
 
@@ -42,24 +56,22 @@ _BASE = {
     "fp64": Profile("fp64", FP64, function_error=2.0**-50),
     "fp32": Profile("fp32", FP32),
     "tf32": Profile("tf32", FP32, dict.fromkeys(OPERANDS, TF32)),
-    "bf16-tc": Profile("bf16-tc", FP32, dict.fromkeys(OPERANDS, BF16)),
-    "fp16-tc": Profile("fp16-tc", FP32, dict.fromkeys(OPERANDS, FP16)),
-    # Every tensor that a plain bf16 program would store: operands, products, the carried state.
-    "bf16-eager": Profile(
-        "bf16-eager", FP32, dict.fromkeys((*OPERANDS, "decay", "product", "state"), BF16)
-    ),
-    "fp16-eager": Profile(
-        "fp16-eager", FP32, dict.fromkeys((*OPERANDS, "decay", "product", "state"), FP16)
-    ),
+    "bf16-tc": Profile("bf16-tc", FP32, dict.fromkeys(TENSOR_CORE, BF16)),
+    "fp16-tc": Profile("fp16-tc", FP32, dict.fromkeys(TENSOR_CORE, FP16)),
+    "bf16-eager": Profile("bf16-eager", FP32, dict.fromkeys(EAGER, BF16)),
+    "fp16-eager": Profile("fp16-eager", FP32, dict.fromkeys(EAGER, FP16)),
 }
-MODIFIERS = {
-    "state=bf16": ("state", BF16),
-    "state=fp16": ("state", FP16),
-    "scores=bf16": ("scores", BF16),
-    "decay=bf16": ("decay", BF16),
+MODIFIERS: dict[str, tuple[tuple[str, ...], Format]] = {
+    "state=bf16": (("state",), BF16),
+    "state=fp16": (("state",), FP16),
+    "scores=bf16": (("scores", "qk", "scaled"), BF16),
+    "decay=bf16": (("decay",), BF16),
     # One-token steps in a 16-bit dtype: scale q, and k v^T before it is added to a wide state.
-    "q=bf16": ("q", BF16),
-    "product=bf16": ("product", BF16),
+    "q=bf16": (("q",), BF16),
+    "product=bf16": (("product",), BF16),
+    # What the specification rounds, and nothing else.
+    "spec=bf16": (SPECIFIED, BF16),
+    "spec=fp16": (SPECIFIED, FP16),
 }
 NAMES = tuple(_BASE)
 # The strictest profile that is usual for inputs of a dtype.
@@ -84,6 +96,6 @@ def profile(name: str) -> Profile:
             raise UnknownProfileError(
                 f"no modifier +{modifier}; there are +{', +'.join(MODIFIERS)}"
             )
-        point, form = MODIFIERS[modifier]
-        points[point] = form
+        rounded, form = MODIFIERS[modifier]
+        points |= dict.fromkeys(rounded, form)
     return Profile(name, _BASE[base].arithmetic, points, _BASE[base].function_error)

@@ -17,39 +17,23 @@ analysed by hand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.formats import Format
+from lingspec.conformance.accuracy.formats import Format, of_dtype
+from lingspec.conformance.accuracy.moves import Errors, Moves
 from lingspec.conformance.accuracy.profiles import Profile
 
-__all__ = ["ARITHMETIC", "Running", "analysing", "plain"]
+__all__ = ["ARITHMETIC", "LAMBDA", "Errors", "Running", "analysing", "plain", "running", "stored"]
 
 ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
 # An intermediate leaves LAMBDA sqrt(spread) with probability 2 exp(-LAMBDA^2 / 2) = 2.5e-14
 # (Hoeffding): 4e7 of them all stay inside with 1 - 1e-6, ten times as many with 1 - 1e-5.
 LAMBDA = 8.0
-
-
-@dataclass
-class Errors:
-    """What one rounding point contributes to each element."""
-
-    bound: Tensor
-    spread: Tensor
-    drift: Tensor | None = None
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Errors:
-        return Errors(f(self.bound), f(self.spread), None if self.drift is None else f(self.drift))
-
-    def plus(self, other: Errors) -> Errors:
-        drift = self.drift
-        if other.drift is not None:
-            drift = other.drift if drift is None else drift + other.drift
-        return Errors(self.bound + other.bound, self.spread + other.spread, drift)
 
 
 def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
@@ -59,57 +43,9 @@ def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
     return merged
 
 
-@dataclass
-class Running:
-    """A float64 tensor with its magnitudes and its possible errors.
-
-    ``magnitude`` is the same expression on absolute values: no partial sum in any order exceeds
-    it. ``size`` is the largest partial result in the order of the reference: what an intermediate
-    really is, also where terms cancel later.
-    """
-
-    value: Tensor
-    profile: Profile
-    magnitude: Tensor
-    size: Tensor
-    errors: dict[str, Errors] = field(default_factory=dict)
-
-    # -- what the reference asks of a tensor ------------------------------------------------
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.value.dtype
-
-    @property
-    def mT(self) -> Running:
-        return self._each(lambda x: x.mT)
-
-    def dim(self) -> int:
-        return self.value.dim()
-
-    def to(self, _: torch.dtype) -> Running:
-        return self
-
-    def clone(self) -> Running:
-        return self
-
-    def new_zeros(self, *shape: int) -> Running:
-        return running(self.value.new_zeros(*shape), self.profile)
-
-    def transpose(self, a: int, b: int) -> Running:
-        return self._each(lambda x: x.transpose(a, b))
-
-    def __getitem__(self, index: Any) -> Running:
-        return self._each(lambda x: x[index])
-
-    def _each(self, f: Callable[[Tensor], Tensor]) -> Running:
-        """``f`` only moves elements."""
-        errors = {point: e.map(f) for point, e in self.errors.items()}
-        return Running(f(self.value), self.profile, f(self.magnitude), f(self.size), errors)
+@dataclass(eq=False)
+class Running(Moves):
+    """A float64 tensor with its magnitudes and its possible errors."""
 
     # -- what an implementation may have in its place ----------------------------------------
 
@@ -140,31 +76,66 @@ class Running:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, other: Any) -> Running:
+        return self * running(other, self.profile).reciprocal()
+
     def __matmul__(self, other: Any) -> Running:
         return _product(self, running(other, self.profile), torch.matmul, self.shape[-1])
 
     def __rmatmul__(self, other: Any) -> Running:
         return running(other, self.profile) @ self
 
+    def __neg__(self) -> Running:
+        errors = {
+            p: replace(e, drift=None if e.drift is None else -e.drift)
+            for p, e in self.errors.items()
+        }
+        return replace(self, value=-self.value, errors=errors)
+
+    def __sub__(self, other: Any) -> Running:
+        return self + -running(other, self.profile)
+
+    def __rsub__(self, other: Any) -> Running:
+        return running(other, self.profile) + -self
+
     def __add__(self, other: Any) -> Running:
         b = running(other, self.profile)
         value = self.value + b.value
-        size = torch.maximum(torch.maximum(self.size, b.size), value.abs())
+        none = torch.zeros_like(value)
+        size = torch.maximum(torch.maximum(self.size, b.size), value.abs().nan_to_num(posinf=0.0))
         errors = {
             point: e if e.bound.shape == value.shape else e.map(lambda x: x.expand(value.shape))
             for point, e in _merge(self.errors, b.errors).items()
         }
-        result = Running(value, self.profile, self.magnitude + b.magnitude, size, errors)
+        magnitude = self.magnitude + b.magnitude + none
+        result = Running(value, self.profile, magnitude, size, errors)
         return result._rounded_arithmetic(terms=1)
 
     __radd__ = __add__
 
-    def sum(self, dim: int) -> Running:
+    def sum(self, dim: int, *, keepdim: bool = False) -> Running:
         terms = self.shape[dim]
-        value = self.value.sum(dim)
-        errors = {point: e.map(lambda x: x.sum(dim)) for point, e in self.errors.items()}
-        result = Running(value, self.profile, self.magnitude.sum(dim), value.abs(), errors)
+        whole = self._each(lambda x: x)
+        value = self.value.sum(dim, keepdim)
+        errors = {point: e.map(lambda x: x.sum(dim, keepdim)) for point, e in whole.errors.items()}
+        magnitude = self.magnitude.sum(dim, keepdim)
+        result = Running(value, self.profile, magnitude, value.abs(), errors)
         return result._rounded_arithmetic(terms)
+
+    def mean(self, dim: int, *, keepdim: bool = False) -> Running:
+        return self.sum(dim, keepdim=keepdim) * (1 / max(self.shape[dim], 1))
+
+    def square(self) -> Running:
+        return self * self
+
+    def exp(self) -> Running:
+        return functions.exp(self)
+
+    def reciprocal(self) -> Running:
+        return functions.reciprocal(self)
+
+    def logsumexp(self, dim: int, *, keepdim: bool = False) -> Running:
+        return functions.logsumexp(self, dim, keepdim=keepdim)
 
     def _rounded_arithmetic(self, terms: int) -> Running:
         """The error of adding ``terms`` terms in any order: n u / (1 - n u), of what they reach."""
@@ -180,13 +151,15 @@ class Running:
 
     def rounded(self, point: str, form: Format, *, constant: bool = False) -> Running:
         """This, possibly rounded to ``form``; a ``constant`` is rounded once for all its uses."""
+        if self.held is not None and self.held.u >= form.u and self.held.largest <= form.largest:
+            return self
         drift = -form.drift * self.drifted() if form.drift else None
         if constant:
             drift = form.u * self.drifted()
         bound = form.u * self.at_most() + form.tiny
         bound = torch.where(self.likely() > form.largest, torch.inf, bound)  # it may overflow
         errors = Errors(bound, (form.u * self.likely() + form.tiny).square(), drift)
-        made = Running(self.value, self.profile, self.magnitude, self.size, dict(self.errors))
+        made = replace(self, errors=dict(self.errors))
         made._add(point, errors)
         return made
 
@@ -201,7 +174,7 @@ class Running:
         u = self.profile.arithmetic.u
         error = self.value * (self.profile.function_error + u * (1 + 2 * log))
         error = error + self.profile.arithmetic.tiny * (self.value > 0)
-        made = Running(self.value, self.profile, self.magnitude, self.size, dict(self.errors))
+        made = replace(self, errors=dict(self.errors))
         made._add(point, Errors(error, error.square(), error))
         return made
 
@@ -209,15 +182,11 @@ class Running:
     def __torch_function__(
         cls, function: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if function in (torch.stack, torch.cat):
-            return _joined(function, *args, **(kwargs or {}))
-        swapped = {Tensor.__mul__: "__mul__", Tensor.__rmul__: "__mul__", torch.mul: "__mul__"}
-        swapped |= {Tensor.mul: "__mul__", Tensor.add: "__add__", Tensor.__add__: "__add__"}
-        if function in swapped:  # an exact tensor on the left
-            return getattr(args[1], swapped[function])(args[0])
-        if function in (Tensor.__matmul__, torch.matmul, Tensor.matmul):
-            return args[1].__rmatmul__(args[0])
-        raise TypeError(f"running error analysis does not know {function.__name__}")
+        made = _FUNCTIONS.get(function) or functions.KNOWN.get(function)
+        if made is None:
+            raise TypeError(f"running error analysis does not know {function.__name__}")
+        result: Running = made(*args, **(kwargs or {}))
+        return result
 
 
 def _product(a: Running, b: Running, f: Callable[[Tensor, Tensor], Tensor], terms: int) -> Running:
@@ -231,6 +200,14 @@ def _product(a: Running, b: Running, f: Callable[[Tensor, Tensor], Tensor], term
         drift = None if e.drift is None else f(a.value, e.drift)
         from_b[point] = Errors(f(a.magnitude, e.bound), f(a.size.square(), e.spread), drift)
     value = f(a.value, b.value)
+    whole = value.shape
+    errors, from_b = (
+        {
+            p: e if e.bound.shape == whole else e.map(lambda x: x.expand(whole))
+            for p, e in of.items()
+        }
+        for of in (errors, from_b)
+    )
     size = a.size * b.size if f is torch.mul else value.abs()
     made = Running(value, a.profile, f(a.magnitude, b.magnitude), size, _merge(errors, from_b))
     return made._rounded_arithmetic(terms)
@@ -265,12 +242,42 @@ def _joined(function: Any, parts: Any, dim: int = 0) -> Running:
     )  # fmt: skip
 
 
+def _einsum(equation: str, a: Any, b: Any) -> Running:
+    profile = a.profile if isinstance(a, Running) else b.profile
+    first, second = running(a, profile), running(b, profile)
+    names, _, result = equation.partition("->")
+    sizes = dict(zip(names.replace(",", ""), (*first.shape, *second.shape), strict=True))
+    terms = 1
+    for letter, size in sizes.items():
+        terms *= 1 if letter in result else size
+    return _product(first, second, lambda x, y: torch.einsum(equation, x, y), terms)
+
+
+_FUNCTIONS: dict[Any, Callable[..., Running]] = {
+    torch.stack: partial(_joined, torch.stack),
+    torch.cat: partial(_joined, torch.cat),
+    torch.split: lambda x, sizes, dim=0: x.split(sizes, dim),
+    torch.einsum: _einsum,
+    # an exact tensor on the left
+    **dict.fromkeys((Tensor.__mul__, Tensor.__rmul__, torch.mul, Tensor.mul), lambda a, b: b * a),
+    **dict.fromkeys((Tensor.__add__, torch.add, Tensor.add), lambda a, b: b + a),
+    **dict.fromkeys((Tensor.__sub__, Tensor.sub, torch.sub), lambda a, b: b.__rsub__(a)),
+    **dict.fromkeys(
+        (Tensor.__matmul__, torch.matmul, Tensor.matmul), lambda a, b: b.__rmatmul__(a)
+    ),
+}
+
+
 def running(x: Any, profile: Profile) -> Running:
     """``x`` as a number without errors."""
-    if isinstance(x, Running):
-        return x
-    value = torch.as_tensor(x, dtype=torch.float64)
-    return Running(value, profile, value.abs(), value.abs())
+    none = torch.zeros(())
+    return Running(none, profile, none, none).of(x)
+
+
+def stored(x: Tensor, profile: Profile) -> Running:
+    """An argument: a number without errors, in a format that holds it."""
+    made = running(x.double(), profile)
+    return replace(made, held=of_dtype(x.dtype))
 
 
 def analysing(profile: Profile) -> Callable[[str, Any], Any]:
@@ -290,3 +297,6 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
 def plain(x: Any) -> Tensor:
     """The value of a tensor that may be `Running`."""
     return x.value if isinstance(x, Running) else x
+
+
+from lingspec.conformance.accuracy import functions  # noqa: E402 - which are of running numbers

@@ -48,17 +48,24 @@ def judge(
         shape, right = tuple(got.shape), tuple(want.value.shape)
         return Problem("shape", f"{name} has shape {shape}, but must have {right}")
     wide = got.double()
-    if not bool(wide.isfinite().all()):
-        at = _index((~wide.isfinite()).nonzero()[0])
+    unfit = ~wide.isfinite() & (wide != want.value)  # true for NaN
+    if bool(unfit.any()):
+        at = _index(unfit.nonzero()[0])
         text = f"{name} is not finite where the authority is"
         return Problem("finite", text, _where(name, at), got_want=_got_want(wide, want, at))
-    error = wide - want.value
-    over = excess(error, want)
+    off = error(got, want)
+    over = excess(off, want)
     if over.numel() and float(over.max()) > 1:
         return _element(wide, want, over)
-    if variants and not want.coherent and want.heads is not None:
-        return _statistics(error, want, want.heads, variants)
+    if variants and not want.coherent:
+        return _statistics(off, want, variants)
     return None
+
+
+def error(got: Tensor, want: Limits) -> Tensor:
+    """How far each element is from the authority; -inf is no distance from itself."""
+    wide = got.double()
+    return torch.where(wide == want.value, 0.0, wide - want.value)
 
 
 def excess(error: Tensor, want: Limits) -> Tensor:
@@ -69,10 +76,11 @@ def excess(error: Tensor, want: Limits) -> Tensor:
 
 def signal(want: Limits) -> bool:
     """Whether limits are small beside values, for at least one head: the case can tell."""
-    if want.value.numel() == 0:
+    there = want.value.isfinite()
+    if not bool(there.any()):
         return False
-    rms = want.value.square().mean().sqrt()
-    return bool(rms > 0) and float(want.limit.median() / rms) <= SIGNAL
+    rms = want.value[there].square().mean().sqrt()
+    return bool(rms > 0) and float(want.limit[there].median() / rms) <= SIGNAL
 
 
 def _element(got: Tensor, want: Limits, over: Tensor) -> Problem:
@@ -82,33 +90,35 @@ def _element(got: Tensor, want: Limits, over: Tensor) -> Problem:
     return Problem("element", text, _where_worst(want, over), factor, _got_want(got, want, at))
 
 
-def _statistics(
-    error: Tensor, want: Limits, axis: int, variants: Sequence[Tensor]
-) -> Problem | None:
-    """Slices and gain, per head, of the elements that have room to err."""
-    s = want.deviation
-    live = s > 0
+def _statistics(off: Tensor, want: Limits, variants: Sequence[Tensor]) -> Problem | None:
+    """Slices and gain, per head if there are heads, of the elements that have room to err."""
+    s, axis = want.deviation, want.heads
+    live = (s > 0) & want.value.isfinite()
+
+    def slices(x: Tensor) -> list[Tensor]:
+        return [x] if axis is None else list(x.unbind(axis))
 
     def in_deviations(x: Tensor) -> list[Tensor]:
-        return list(torch.where(live, x / s, 0.0).unbind(axis))
+        return slices(torch.where(live, x / s, 0.0))
 
-    honest = [in_deviations(v.double() - want.value) for v in variants]
-    seen, drifts = in_deviations(error), in_deviations(want.drift)
+    honest = [in_deviations(error(v, want)) for v in variants]
+    seen, drifts = in_deviations(off), in_deviations(want.drift)
     signals = in_deviations(want.value)
-    for h, asked in enumerate(live.unbind(axis)):
-        rows = int(asked.any(-1).sum())
+    for h, asked in enumerate(slices(live)):
+        rows = int(asked.any(-1).sum()) if asked.dim() else 0
         if rows < SLICE_ROWS:
             continue
         zs = [of[h] for of in honest]
-        found = _slice(seen[h], zs, drifts[h], rows, int(asked.sum()), want.name, h)
-        found = found or _gain(seen[h], zs, signals[h], drifts[h], want.name, h)
+        place = "" if axis is None else f" of head {h}"
+        found = _slice(seen[h], zs, drifts[h], rows, int(asked.sum()), want.name, place)
+        found = found or _gain(seen[h], zs, signals[h], drifts[h], want.name, place)
         if found:
             return found
     return None
 
 
 def _slice(
-    z: Tensor, zs: list[Tensor], drift: Tensor, rows: int, elements: int, name: str, h: int
+    z: Tensor, zs: list[Tensor], drift: Tensor, rows: int, elements: int, name: str, place: str
 ) -> Problem | None:
     def rms(x: Tensor) -> float:
         return math.sqrt(float(x.square().sum()) / elements)
@@ -117,15 +127,15 @@ def _slice(
     limit = max(1.25 * max(rms(x) for x in zs), 1.0) * (1 + 8 / math.sqrt(rows)) + rms(drift)
     if rms(z) <= limit:
         return None
-    text = f"{name} errs in head {h} as no honest implementation does"
+    text = f"{name}{place} errs as no honest implementation does"
     detail = (
         f"RMS error {rms(z):.3g} standard deviations, limit {limit:.3g} from {len(zs)} variants"
     )
-    return Problem("slice", text, f"head {h}, all of {name}", rms(z) / limit, detail)
+    return Problem("slice", text, f"all of {name}{place}", rms(z) / limit, detail)
 
 
 def _gain(
-    z: Tensor, zs: list[Tensor], w: Tensor, drift: Tensor, name: str, h: int
+    z: Tensor, zs: list[Tensor], w: Tensor, drift: Tensor, name: str, place: str
 ) -> Problem | None:
     total = float(w.square().sum())
     if total == 0:
@@ -138,16 +148,18 @@ def _gain(
     limit = 1.5 * honest + 10 * noise + drifting + 2.0**-22
     if abs(gain) <= limit or limit > 0.05:
         return None
-    text = f"{name} of head {h} is {1 + gain:.6g} times what it must be"
+    text = f"{name}{place} is {1 + gain:.6g} times what it must be"
     detail = f"gain {gain:+.2e}, limit ±{limit:.1e}"
-    return Problem("gain", text, f"head {h}, all of {name}", abs(gain) / limit, detail)
+    return Problem("gain", text, f"all of {name}{place}", abs(gain) / limit, detail)
 
 
 def _where_worst(want: Limits, over: Tensor) -> str:
     """The worst heads in words, and which others are inside."""
     axis = want.heads
     if axis is None:
-        return f"{want.name}, {float(over.max()):.3g}× the limit"
+        at, outside = _index((over == over.max()).nonzero()[0]), int((over > 1).sum())
+        more = f"; {outside - 1} more of {over.numel()} outside" if outside > 1 else ""
+        return f"{_where(want.name, at)}: {float(over.max()):.3g}× the limit{more}"
     per_head = over.amax([d for d in range(over.dim()) if d != axis])
     bad = [h for h, x in enumerate(per_head.tolist()) if x > 1]
     good = [h for h, x in enumerate(per_head.tolist()) if x <= 1]

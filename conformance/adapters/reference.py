@@ -4,8 +4,20 @@ from lingspec.conformance.adapter import implements
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
+from lingspec.reference import rms_norm as _rms_norm
 
 PROFILE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
+
+
+# It rounds to the dtype of the activations where the released model does.
+SPEC = {
+    "float64": "fp64", "float32": "fp32", "bfloat16": "fp32+spec=bf16", "float16": "fp32+spec=fp16",
+}  # fmt: skip
+
+
+@implements("rms_norm", profile=SPEC)
+def rms_norm(x, weight, *, eps):  # type: ignore[no-untyped-def]
+    return _rms_norm(x, weight, eps=eps)
 
 
 @implements("lightning_attention", profile=PROFILE, backward=True)

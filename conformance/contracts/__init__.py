@@ -10,7 +10,7 @@ from lingspec.conformance.contract import Contract
 
 __all__ = ["OPS", "UnknownOpError", "contract"]
 
-OPS = ("lightning_log_decay", "lightning_attention", "lightning_decode")
+OPS = ("rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode")
 
 
 class UnknownOpError(ValueError):

@@ -15,7 +15,8 @@ from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case
-from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
+from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
+from lingspec.conformance.contracts._exact import exact_reads
 from lingspec.reference import lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_backward,
@@ -299,6 +300,12 @@ def _dims(pick: Pick, law: str, small: bool) -> dict[str, int]:
     return {"H": H, "K": K, "V": V}
 
 
+LINEAR = (
+    Group(("q",), ("o",)),
+    Group(("k", "initial_state"), ("o", "final_state")),
+    Group(("v", "initial_state"), ("o", "final_state")),
+)
+
 LIGHTNING_ATTENTION = Contract(
     op="lightning_attention",
     summary="read a decaying key-value memory, one token at a time",
@@ -324,13 +331,15 @@ LIGHTNING_ATTENTION = Contract(
         stateful="T",
         state=("initial_state", "final_state"),
         packed="T",
+        ends={"T": "cu_seqlens"},
         independent=("B", "H"),
-        homogeneous_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
-        linear_in=(("q",), ("k", "initial_state"), ("v", "initial_state")),
+        homogeneous_in=LINEAR,
+        linear_in=LINEAR,
         differentiable_in=DIFFERENTIABLE,
-        shardable="H",
-        exact=True,
+        shardable=("H",),
+        unbiased=("o",),
     ),
+    exact=exact_reads,
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "inputs that are not finite",
@@ -348,6 +357,6 @@ LIGHTNING_ATTENTION = Contract(
     draw=draw,
     laws=(
         "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
-        "determinism", "untouched", "strides", "exact", "gradients", "sharding",
+        "determinism", "untouched", "strides", "exact", "gradients", "sharding", "bias", "shapes",
     ),
 )  # fmt: skip

@@ -14,7 +14,8 @@ from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
-from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
+from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
+from lingspec.conformance.contracts._exact import exact_reads
 from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
 
@@ -130,6 +131,12 @@ DIMS = (8, 16, 24, 40, 48, 64, 80, 96)
 FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", *values.EXACT)
 LAYOUTS = values.LAYOUTS
 
+LINEAR = (
+    Group(("q",), ("o",)),
+    Group(("k", "state_pool"), ("o", "state_pool")),
+    Group(("v", "state_pool"), ("o", "state_pool")),
+)
+
 LIGHTNING_DECODE = Contract(
     op="lightning_decode",
     summary="one token of Lightning attention for each of B sequences, memories in a pool",
@@ -152,11 +159,12 @@ LIGHTNING_DECODE = Contract(
     flags=("padding",),
     algebra=Algebra(
         independent=("B", "H"),
-        homogeneous_in=(("q",), ("k", "state_pool"), ("v", "state_pool")),
-        linear_in=(("q",), ("k", "state_pool"), ("v", "state_pool")),
-        shardable="H",
-        exact=True,
+        homogeneous_in=LINEAR,
+        linear_in=LINEAR,
+        shardable=("H",),
+        unbiased=("o",),
     ),
+    exact=exact_reads,
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "inputs that are not finite",
@@ -172,6 +180,6 @@ LIGHTNING_DECODE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding",
+        "strides", "exact", "sharding", "bias", "shapes",
     ),
 )  # fmt: skip

@@ -15,7 +15,8 @@ __all__ = ["LAWS", "Law", "law"]
 
 NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
-    "determinism", "untouched", "strides", "exact", "gradients", "sharding",
+    "determinism", "untouched", "strides", "exact", "gradients", "sharding", "invariance",
+    "identities", "groups", "bias", "shapes",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Future-token independence: other finite values in the future change no bit of the past."""
 
 from lingspec.conformance.contract import Contract
-from lingspec.conformance.laws.calls import along, index_of, other_values
+from lingspec.conformance.laws.calls import along, horizon, index_of, other_values, size_of
 from lingspec.conformance.session import NothingToCheck, Session
 
 SENTENCE = "no result depends on a later token"
@@ -17,12 +17,13 @@ def check(session: Session) -> None:
     contract, case = session.contract, session.case
     letter = contract.algebra.causal
     assert letter is not None
-    tokens = _tokens(session, letter)
+    tokens = size_of(contract, session.call, letter)
     if tokens < 2 or not any(session.authority[n].value.numel() for n in contract.results):
         raise NothingToCheck("no token comes after another")
     last = case.cut % (tokens - 1)
     other = contract.make(case.with_(seed=case.seed ^ 0x5A5A))
-    changed = other_values(session.call, other, contract, letter, lambda t: t <= last)
+    seen = horizon(contract, session.call, last)
+    changed = other_values(session.call, other, contract, seen)
     before, after = session.run(), session.run(changed)
     session.expect("authority", before, session.authority)
     for name in contract.results:
@@ -38,11 +39,3 @@ def check(session: Session) -> None:
             want = session.authority[name][(slice(None),) * axis + (past,)]
             got = {name: along(after[name], axis, past)}
             session.expect("causality", got, {name: want}, text)
-
-
-def _tokens(session: Session, letter: str) -> int:
-    for name, x in session.call.tensors.items():
-        axis = index_of(session.contract, name, letter)
-        if axis is not None:
-            return x.shape[axis]
-    return 0

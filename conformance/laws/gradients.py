@@ -18,5 +18,5 @@ def check(session: Session) -> None:
     """
     results, got = session.gradients()
     session.expect("gradients", results, session.authority, "where gradients are asked for")
-    want = session.judged(session.call, gradients=True)
+    want = session.trained()
     session.expect("gradients", got, want, variants=session.gradient_variants)

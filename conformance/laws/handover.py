@@ -2,7 +2,7 @@
 
 from lingspec.conformance.case import Call
 from lingspec.conformance.contract import Contract
-from lingspec.conformance.laws.calls import index_of, lengths_of, repacked, select, spans
+from lingspec.conformance.laws.calls import index_of, lengths_of, repacked, select, size_of, spans
 from lingspec.conformance.session import Session
 
 SENTENCE = "cut anywhere"
@@ -23,7 +23,7 @@ def check(session: Session) -> None:
     cut = session.case.cut
     head, first, tail, second = _cut(session, letter, cut)
     handed = session.run(head)
-    at = _place(session, cut)
+    at = _place(session, letter, cut)
     want = session.judged(head)
     text = f"the state handed over at {at} is not the state there"
     if not session.expect("handover", {out_of: handed[out_of]}, {out_of: want[out_of]}, text):
@@ -42,24 +42,22 @@ def check(session: Session) -> None:
 def _cut(session: Session, letter: str, cut: int) -> tuple[Call, list[int], Call, list[int]]:
     """Head and tail calls, and the tokens of each."""
     contract, call = session.contract, session.call
-    lengths = lengths_of(call)
+    lengths = lengths_of(contract, call)
     if lengths is not None:
         ends = [(a, a + cut % (b - a + 1), b) for a, b in spans(lengths)]
-        head, first = repacked(contract, call, [(a, c) for a, c, _ in ends], letter)
-        tail, second = repacked(contract, call, [(c, b) for _, c, b in ends], letter)
-        return head, first, tail, second
-    axis = index_of(contract, "q", letter)
-    assert axis is not None
-    T = call.tensors["q"].shape[axis]
+        head, first = repacked(contract, call, {letter: [(a, c) for a, c, _ in ends]})
+        tail, second = repacked(contract, call, {letter: [(c, b) for _, c, b in ends]})
+        return head, first[letter], tail, second[letter]
+    T = size_of(contract, call, letter)
     c = cut % (T + 1)
-    first, second = list(range(c)), list(range(c, T))
+    first_part, second_part = list(range(c)), list(range(c, T))
     head = select(contract, call, letter, slice(0, c))
-    return head, first, select(contract, call, letter, slice(c, T)), second
+    return head, first_part, select(contract, call, letter, slice(c, T)), second_part
 
 
-def _place(session: Session, cut: int) -> str:
-    lengths = lengths_of(session.call)
+def _place(session: Session, letter: str, cut: int) -> str:
+    lengths = lengths_of(session.contract, session.call)
     if lengths is not None:
         return "tokens " + ", ".join(str(cut % (n + 1)) for n in lengths) + " of the sequences"
-    T = session.call.tensors["q"].shape[1]
+    T = size_of(session.contract, session.call, letter)
     return f"token {cut % (T + 1)} of {T}"

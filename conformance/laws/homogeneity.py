@@ -1,7 +1,10 @@
 """Scaling an argument scales the results."""
 
 import torch
+from torch import Tensor
 
+from lingspec.conformance.accuracy.limits import Limits
+from lingspec.conformance.case import Call
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.session import NothingToCheck, Session
 
@@ -17,31 +20,41 @@ def declared(contract: Contract) -> bool:
 
 def check(session: Session) -> None:
     """Each group of arguments, by a factor of its own."""
-    call = session.call
+    contract, call = session.contract, session.call
     formats = {session.case.torch_dtype, *(of.name for of in session.profile.points.values())}
     narrow = bool(formats & {torch.float16, "fp16"})
     factors = FACTORS[:-1] if narrow else FACTORS
     session.expect("authority", session.run(), session.authority)
     compared = 0
-    for n, group in enumerate(session.contract.algebra.homogeneous_in):
+    for n, group in enumerate(contract.algebra.homogeneous_in):
         factor = factors[(session.case.seed + n) % len(factors)]
-        scaled = {name: call.tensors[name] * factor for name in group if name in call.tensors}
-        other = call.with_tensors(**scaled)
-        want = {
-            name: limits.scaled(_degree(group, name) * factor or 1.0)
-            for name, limits in session.authority.items()
-        }
+        present = [a for a in group.arguments if contract.parts.get(a, (a, 0))[0] in call.tensors]
+        other = scaled(contract, call, present, factor)
         if narrow:  # its small numbers and its largest do not scale
             want = session.judged(other)
-            if not all(limits.finite() for limits in want.values()):
+            if not all(expected.finite() for expected in want.values()):
                 continue
+        else:
+            want = {
+                name: e.scaled(factor) if name in group.results and isinstance(e, Limits) else e
+                for name, e in session.authority.items()
+            }
         compared += 1
-        text = f"{' and '.join(scaled)} times {factor:g}"
+        text = f"{' and '.join(present)} times {factor:g}"
         session.expect("homogeneity", session.run(other), want, text)
     if not compared:
         raise NothingToCheck("no scaled result fits its format")
 
 
-def _degree(group: tuple[str, ...], result: str) -> float:
-    """States do not depend on the query."""
-    return 0.0 if group == ("q",) and result != "o" else 1.0
+def scaled(contract: Contract, call: Call, arguments: list[str], factor: float) -> Call:
+    """The call with some arguments, or parts of them, multiplied."""
+    changed: dict[str, Tensor] = {}
+    for argument in arguments:
+        name, axis = contract.parts.get(argument, (argument, None))
+        x = changed.get(name, call.tensors[name])
+        if axis is None:
+            changed[name] = x * factor
+        else:
+            first, second = x.chunk(2, axis)
+            changed[name] = torch.cat([first, second * factor], axis)
+    return call.with_tensors(**changed)

@@ -1,15 +1,15 @@
-"""Members of a batch, and heads, do not see each other: permuted in, permuted out."""
+"""Members of a batch, heads, rows do not see each other: permuted in, permuted out."""
 
 import torch
 from torch import Tensor
 
 from lingspec.conformance.case import Call
 from lingspec.conformance.contract import Contract
-from lingspec.conformance.laws.calls import index_of, lengths_of, other_values, select
+from lingspec.conformance.laws.calls import index_of, is_packed, other_values, select, size_of
 from lingspec.conformance.session import NothingToCheck, Session
 from lingspec.conformance.values import rng
 
-SENTENCE = "batch and heads may be permuted; neighbours do not matter"
+SENTENCE = "what is independent may be permuted; neighbours do not matter"
 
 
 def declared(contract: Contract) -> bool:
@@ -24,8 +24,8 @@ def check(session: Session) -> None:
     session.expect("authority", base, session.authority)
     permuted = False
     for letter in contract.algebra.independent:
-        size = _size(session, letter)
-        if size < 2 or (letter == "B" and lengths_of(session.call) is not None):
+        size = size_of(contract, session.call, letter)
+        if size < 2 or (letter == "B" and is_packed(contract, session.call)):
             continue
         permuted = True
         order = torch.randperm(size, generator=rng(case.seed, letter)).tolist()
@@ -35,13 +35,13 @@ def check(session: Session) -> None:
         _compare(session, base, letter, turned, order, f"{letter} permuted to {order}")
         kept = case.seed % size
         other = contract.make(case.with_(seed=case.seed ^ 0x3C3C))
-        mixed = other_values(session.call, other, contract, letter, kept.__eq__)
+        mixed = other_values(session.call, other, contract, {letter: kept.__eq__})
         text = f"{letter} {kept} beside other neighbours"
         _compare(session, base, letter, mixed, None, text, kept)
         if letter == "B" and session.candidate.batch_invariant:
             _alone(session, base, kept)
     if not permuted:
-        raise NothingToCheck("one head of one batch row has no neighbours")
+        raise NothingToCheck("nothing here has a neighbour")
 
 
 def _compare(
@@ -58,7 +58,7 @@ def _compare(
         index = torch.tensor(order if order is not None else [kept], dtype=torch.int64)
         want[name] = limits[(slice(None),) * axis + (index,)]
         if order is None:
-            got[name] = got[name].index_select(axis, index)
+            got = {n: x.index_select(axis, index) if n == name else x for n, x in got.items()}
         if letter == "B" and session.candidate.batch_invariant:
             same = base[name].index_select(axis, index)
             said = f"{text}: batch_invariant=True, but {name} has other bits"
@@ -76,11 +76,3 @@ def _alone(session: Session, base: dict[str, Tensor], kept: int) -> None:
             same = base[name].narrow(axis, kept, 1)
             said = f"batch row {kept} alone: batch_invariant=True, but {name} has other bits"
             session.same_bits("permutation", got[name], same, said, name)
-
-
-def _size(session: Session, letter: str) -> int:
-    for name, x in session.call.tensors.items():
-        axis = index_of(session.contract, name, letter)
-        if axis is not None:
-            return x.shape[axis]
-    return 0

@@ -76,7 +76,7 @@ def mla_layer(
 def expanded(rows: Tensor, kv_b: Tensor, config: LingConfig) -> tuple[Tensor, Tensor]:
     """Keys (B, S, H, N + R) and values (B, S, H, V) of cached rows; kv_b is (H, N + V, L)."""
     latent, rope = torch.split(rows, [config.kv_lora_rank, config.qk_rope_head_dim], dim=-1)
-    kv = at("linear", torch.einsum("bsl,hnl->bshn", work(latent), work(kv_b)).to(rows.dtype))
+    kv = at("linear", _product("bsl,hnl->bshn", latent, kv_b).to(rows.dtype))
     k_nope, v = torch.split(kv, [config.qk_nope_head_dim, config.v_head_dim], dim=-1)
     shared = rope[:, :, None].expand(*k_nope.shape[:3], -1)
     return torch.cat([k_nope, shared], dim=-1), v
@@ -111,11 +111,15 @@ def _absorbed(
     valid: Tensor | None,
 ) -> Tensor:  # fmt: skip
     of_k, of_v = torch.split(kv_b, [config.qk_nope_head_dim, config.v_head_dim], dim=1)
-    q_latent = torch.einsum("bthn,hnl->bthl", work(q_nope), work(of_k)).to(q_nope.dtype)
+    q_latent = _product("bthn,hnl->bthl", q_nope, of_k).to(q_nope.dtype)
     k = rows[:, :, None].expand(-1, -1, q_nope.shape[2], -1)  # (B, S, H, L + R)
     q = torch.cat([at("q", q_latent), q_rope], dim=-1)
     o = _attend(q, k, k[..., : config.kv_lora_rank], config.mla_scale, valid)  # (B, T, H, L)
-    return at("linear", torch.einsum("bthl,hvl->bthv", work(o), work(of_v)).to(o.dtype))
+    return at("linear", _product("bthl,hvl->bthv", o, of_v).to(o.dtype))
+
+
+def _product(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    return torch.einsum(equation, at("operand", work(a)), at("operand", work(b)))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, valid: Tensor | None) -> Tensor:

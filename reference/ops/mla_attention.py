@@ -60,8 +60,8 @@ def mla_attention(
 
 def _one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     T, S = q.shape[1], k.shape[1]
-    q_w, k_w, v_w = (work(x).transpose(1, 2) for x in (q, k, v))  # (B, H, ., .)
-    scores = at("scores", at("qk", q_w @ k_w.mT) * scale)  # (B, H, T, S)
+    q_w, k_w, v_w = (at("operand", work(x)).transpose(1, 2) for x in (q, k, v))  # (B, H, ., .)
+    scores = at("scaled", at("qk", q_w @ k_w.mT) * scale)  # (B, H, T, S)
     hidden = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)
     scores = scores.masked_fill(hidden, -torch.inf)
     lse = (

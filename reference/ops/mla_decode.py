@@ -54,12 +54,12 @@ def mla_decode(
     """
     _check(q_latent, q_rope, cache, pages, lengths)
     L = q_latent.shape[2]
-    q = work(torch.cat([q_latent, q_rope], dim=-1))
+    q = at("operand", work(torch.cat([q_latent, q_rope], dim=-1)))
     o, lse = torch.zeros_like(q_latent), q.new_full(q.shape[:2], -torch.inf)
     for b, length in enumerate(lengths.tolist()):
         if length:
-            rows = work(_rows(cache, pages[b], length))  # (length, L + R)
-            scores = at("scores", at("qk", q[b] @ rows.mT) * scale)  # (H, length)
+            rows = at("operand", work(_rows(cache, pages[b], length)))  # (length, L + R)
+            scores = at("scaled", at("qk", q[b] @ rows.mT) * scale)  # (H, length)
             lse[b] = scores.logsumexp(dim=-1)
             weights = at("weights", (scores - lse[b, :, None]).exp().to(q_latent.dtype))
             o[b] = at("output", (work(weights) @ rows[:, :L]).to(q_latent.dtype))

@@ -56,9 +56,13 @@ def moe_experts(
 
 def expert(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """One expert, or a dense MLP, on tokens: (N, D) to (N, D); gate and up (I, D), down (D, I)."""
-    halves = [(work(x) @ work(matrix).mT).to(x.dtype) for matrix in (gate, up)]
+    halves = [_product(x, matrix) for matrix in (gate, up)]
     hidden = at("hidden", torch.cat(halves, dim=-1))  # (N, 2I)
-    return at("expert", (work(swiglu(hidden)) @ work(down).mT).to(x.dtype))
+    return at("expert", _product(swiglu(hidden), down))
+
+
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    return (at("operand", work(x)) @ at("operand", work(matrix)).mT).to(x.dtype)
 
 
 def combined(results: Tensor, weights: Tensor) -> Tensor:

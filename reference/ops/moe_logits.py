@@ -39,4 +39,4 @@ def moe_logits(x: Tensor, weight: Tensor) -> Tensor:
     ok = weight.dim() == 2 and weight.shape[1] == x.shape[1]
     require(ok, "weight", "shape", tuple(weight.shape), f"(E, {x.shape[1]})")
     require(weight.dtype == x.dtype, "weight", "dtype", weight.dtype, f"{x.dtype}, as x")
-    return at("product", work(x) @ work(weight).mT)
+    return at("product", at("operand", work(x)) @ at("operand", work(weight)).mT)

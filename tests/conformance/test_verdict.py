@@ -102,8 +102,8 @@ def test_errors_of_which_each_is_inside_but_all_are_large_are_rejected_as_a_slic
     assert float(excess(got - want.value, want).max()) < 1
     found = judge(got, want, torch.float64, variants)
     assert found.kind == "slice"
-    assert found.where == "head 0, all of o"
-    assert "errs in head 0 as no honest implementation does" in found.text
+    assert found.where == "all of o of head 0"
+    assert "o of head 0 errs as no honest implementation does" in found.text
 
 
 def test_a_gain_that_hides_in_every_element_is_rejected_as_a_gain(right):
@@ -125,7 +125,7 @@ def test_rows_that_have_no_room_are_left_out_of_the_mean_and_the_others_are_not(
     assert judge(got, want, torch.float64) is None
     found = judge(got, want, torch.float64, variants)
     assert found.kind in ("gain", "slice")
-    assert found.where == "head 1, all of o"
+    assert found.where == "all of o of head 1"
 
 
 @pytest.mark.parametrize("name", ["dq", "dk", "dv"])

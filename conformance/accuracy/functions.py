@@ -1,0 +1,132 @@
+"""Functions of running numbers: what an error of the argument does to the result.
+
+A function that rises or falls throughout moves by no more than its values at the ends of what the
+argument may be. Its own evaluation errs by the profile's ``function_error``, which may be the same
+way every time: approximate units are biased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingspec.conformance.accuracy import running as base
+from lingspec.conformance.accuracy.running import ARITHMETIC, LAMBDA, Errors, Running, running
+
+__all__ = ["FUNCTION", "KNOWN", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid"]
+
+FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmoids round
+
+
+def exp(x: Running) -> Running:
+    """The argument is scaled to base 2, and may have been scaled before: two roundings of it."""
+    return _mapped(_argument(x, 2.0), torch.exp, relative=1.0)
+
+
+def log(x: Running) -> Running:
+    """Near 1 the result is small and its error is not: half of it is absolute."""
+    return _mapped(x, torch.log, relative=1.0, absolute=1.0, least=0.0)
+
+
+def rsqrt(x: Running) -> Running:
+    """1 / sqrt(x), of x > 0."""
+    return _mapped(x, torch.rsqrt, relative=1.0, least=torch.finfo(torch.float64).tiny)
+
+
+def reciprocal(x: Running) -> Running:
+    """1 / x, of x > 0 or x < 0."""
+    sign = x.value.sign()
+    size = _mapped(
+        replace(x, value=x.value.abs()), torch.reciprocal, relative=1.0,
+        least=torch.finfo(torch.float64).tiny,
+    )  # fmt: skip
+    errors = {
+        p: replace(e, drift=None if e.drift is None else sign * e.drift)
+        for p, e in size.errors.items()
+    }
+    return replace(size, value=sign * size.value, errors=errors)
+
+
+def sigmoid(x: Running) -> Running:
+    """1 / (1 + exp(-x)): an exponential, a sum and a quotient."""
+    made = _mapped(_argument(x, 1.0), torch.sigmoid, relative=2.0)
+    return made._rounded_arithmetic(1)
+
+
+def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
+    """C + log(sum exp(x - c)), with c the result itself: no order of summation is worse."""
+    c = x.value.logsumexp(dim, keepdim=True)
+    none = c == -torch.inf
+    shift = c.masked_fill(none, 0.0)
+    total = (x - shift).exp().sum(dim, keepdim=True)
+    made = log(total.masked_fill(none, 1.0)) + shift
+    made = made.masked_fill(none, -torch.inf)
+    return made if keepdim else made._each(lambda y: y.squeeze(dim))
+
+
+def logaddexp(a: Any, b: Any) -> Running:
+    """`logsumexp` of two."""
+    first = a if isinstance(a, Running) else b
+    both = [running(x, first.profile) for x in (a, b)]
+    stacked: Running = base._joined(torch.stack, both, dim=-1)
+    return logsumexp(stacked, -1)
+
+
+def _argument(x: Running, roundings: float) -> Running:
+    """``x`` with some roundings more, of itself."""
+    u = x.profile.arithmetic.u
+    error = roundings * u * x.value.abs().nan_to_num(posinf=0.0)
+    made = replace(x, errors=dict(x.errors), held=None)
+    made._add(ARITHMETIC, Errors(error, error.square()))
+    return made
+
+
+def _mapped(
+    x: Running, f: Callable[[Tensor], Tensor], *, relative: float, absolute: float = 0.0,
+    least: float | None = None,
+) -> Running:  # fmt: skip
+    """``f`` of a running number; ``least`` is where the domain of ``f`` begins."""
+    value = f(x.value)
+    zero = torch.zeros_like(value)
+    reach = sum((e.bound for e in x.errors.values()), zero)
+    spread = sum((e.spread for e in x.errors.values()), zero)
+    likely = torch.minimum(x._drift().abs() + LAMBDA * spread.sqrt(), reach)
+
+    def steepest(by: Tensor) -> Tensor:
+        """How far the result moves for each unit that the argument moves, at most."""
+        low = x.value - by
+        low = low if least is None else low.clamp(min=least)
+        moved = torch.maximum((f(x.value + by) - value).abs(), (f(low) - value).abs())
+        return torch.where((by > 0) & (moved > 0), moved / by, 0.0)
+
+    most, mostly = steepest(reach), steepest(likely)
+    rising = f(x.value + reach.clamp(min=1e-9)) >= value
+    signed = torch.where(rising, mostly, -mostly)
+    errors = {
+        point: Errors(
+            _times(e.bound, most), _times(e.spread, mostly.square()),
+            None if e.drift is None else e.drift * signed,
+        )
+        for point, e in x.errors.items()
+    }  # fmt: skip
+    size = value.abs().nan_to_num(posinf=0.0)
+    made = Running(value, x.profile, size, size, errors)
+    own = x.profile.function_error * (relative * size + absolute)
+    own = torch.where(value.isfinite(), own, 0.0)
+    made._add(FUNCTION, Errors(own, own.square(), own))
+    return made
+
+
+def _times(error: Tensor, slope: Tensor) -> Tensor:
+    """0 where the slope is 0, whatever the error."""
+    return torch.where(slope == 0, torch.zeros(()).double(), error * slope)
+
+
+KNOWN: dict[Any, Callable[..., Running]] = {
+    torch.exp: exp, torch.log: log, torch.rsqrt: rsqrt, torch.sigmoid: sigmoid,
+    torch.logaddexp: logaddexp, torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
+}  # fmt: skip
