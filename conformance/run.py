@@ -36,12 +36,15 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
     """
     _takes_all(candidate, contract)
     named = precision_of(precision) if precision else candidate.profile
+    usual = [d for d in USUAL if d in contract.profiles] or list(contract.profiles)
     if named is None:
-        by_dtype: Mapping[str, str] = {d: DEFAULTS[d] for d in USUAL}
+        by_dtype: Mapping[str, str] = {d: DEFAULTS[d] for d in usual}
     elif isinstance(named, str):
-        by_dtype = dict.fromkeys(USUAL, named)
+        by_dtype = dict.fromkeys(usual, named)
     else:
-        by_dtype = named
+        by_dtype = {
+            d: name for d, name in named.items() if d in contract.profiles or d not in SHORT
+        }
     if not by_dtype:
         raise TargetRefused("usage", f"{candidate.name} declares a profile for no dtype")
     made = []

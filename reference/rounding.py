@@ -30,6 +30,7 @@ POINTS = {
     "state_read": "the state, as an operand of the product that reads it",
     "product": "the result of a matrix product, before it is added to anything",
     "linear": "the result of a projection",
+    "score": "a router's score, without and with its bias",
     "operand": "an operand of another matrix product",
     "qk": "the product of queries and keys of softmax attention, before the scale",
     "scaled": "the same times the scale, before the softmax",

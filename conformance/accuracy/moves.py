@@ -127,6 +127,9 @@ class Moves:
     def unbind(self, dim: int = 0) -> list[Self]:
         return [self._each(partial(_selected, dim, n)) for n in range(self.shape[dim])]
 
+    def gather(self, dim: int, index: Tensor) -> Self:
+        return self._each(lambda x: x.gather(dim, index))
+
     def masked_fill(self, mask: Tensor, fill: float) -> Self:
         """A constant in some places, without errors there."""
         size = 0.0 if fill in (torch.inf, -torch.inf) else abs(fill)

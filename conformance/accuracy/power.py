@@ -38,7 +38,7 @@ def lower(of: Profile) -> Profile | None:
     if base == "fp64":
         return profile("fp32")
     if not of.points:
-        return Profile("tf32", of.arithmetic, dict.fromkeys((*OPERANDS, *SPECIFIED), TF32))
+        return Profile("tf32", of.arithmetic, dict.fromkeys((*OPERANDS, *SPECIFIED, "score"), TF32))
     coarsest = max(form.u for form in of.points.values())
     points = {p: _BELOW.get(form.name) for p, form in of.points.items() if form.u == coarsest}
     less = {p: form for p, form in points.items() if form is not None}

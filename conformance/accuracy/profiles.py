@@ -20,7 +20,7 @@ SPECIFIED = (
 )  # fmt: skip
 TENSOR_CORE = (*OPERANDS, *SPECIFIED)
 # And every other tensor that a plain 16-bit program would store.
-EAGER = (*TENSOR_CORE, "decay", "product", "state", "qk", "scaled")
+EAGER = (*TENSOR_CORE, "decay", "product", "state", "qk", "scaled", "score")
 
 
 class UnknownProfileError(ValueError):

@@ -4,6 +4,7 @@ from lingspec.conformance.adapter import implements
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
+from lingspec.reference import moe_route as _moe_route
 from lingspec.reference import rms_norm as _rms_norm
 
 PROFILE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
@@ -18,6 +19,13 @@ SPEC = {
 @implements("rms_norm", profile=SPEC)
 def rms_norm(x, weight, *, eps):  # type: ignore[no-untyped-def]
     return _rms_norm(x, weight, eps=eps)
+
+
+@implements("moe_route", profile=SPEC)
+def moe_route(logits, bias, *, groups, top_groups, top_k, scaling):  # type: ignore[no-untyped-def]
+    return _moe_route(
+        logits, bias, groups=groups, top_groups=top_groups, top_k=top_k, scaling=scaling
+    )
 
 
 @implements("lightning_attention", profile=PROFILE, backward=True)

@@ -10,7 +10,9 @@ from lingspec.conformance.contract import Contract
 
 __all__ = ["OPS", "UnknownOpError", "contract"]
 
-OPS = ("rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode")
+OPS = (
+    "rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode", "moe_route",
+)  # fmt: skip
 
 
 class UnknownOpError(ValueError):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lingspec.reference.checks import require
+from lingspec.reference.rounding import at
 
 __all__ = ["moe_route", "weighed"]
 
@@ -53,8 +54,8 @@ def moe_route(
     """
     _check(logits, bias, groups, top_groups, top_k)
     T, E = logits.shape
-    scores = torch.sigmoid(logits)
-    biased = scores + bias
+    scores = at("score", torch.sigmoid(logits))
+    biased = at("score", scores + bias)
 
     of_group = biased.view(T, groups, E // groups)
     group_scores = of_group.topk(2, dim=-1).values.sum(dim=-1)  # (T, groups)
