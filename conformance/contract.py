@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from lingspec.conformance.accuracy.expected import Expected
     from lingspec.conformance.accuracy.limits import Limits
     from lingspec.conformance.accuracy.profiles import Profile
-    from lingspec.conformance.session import Session
 
-__all__ = ["Algebra", "Contract", "Group", "Pick", "Program", "Relation", "Split", "TensorSpec"]
+__all__ = ["Algebra", "Contract", "Group", "Machine", "Pick", "Relation", "Split", "TensorSpec"]
 
 T = TypeVar("T")
 Expectations = Mapping[str, "Expected"]
@@ -63,11 +62,17 @@ class Relation:
     holds: Callable[[Values, Values, Call], bool]
 
 
-class Program(Protocol):
-    """A sequence of calls, in which what one leaves behind is what a later one starts from."""
+class Machine(Protocol):
+    """Requests that come, go on and end: calls whose inputs are what earlier ones left behind."""
 
-    def steps(self, session: Session) -> Iterator[str]:
-        """Make the calls, one at a time, and compare; what each did, in words."""
+    def rules(self) -> list[str]:
+        """What can happen now."""
+
+    def step(self, rule: str, g: Generator) -> tuple[str, Call | None]:
+        """Let ``rule`` happen: in words, and the call that it needs."""
+
+    def took(self, results: Mapping[str, Tensor]) -> None:
+        """What the candidate returned for the call of the last step."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Contract:
     parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # second half along an axis
     # Parts of a call that are on their own: by axis, which members.
     regions: Callable[[Call], list[dict[str, slice]]] | None = None
-    program: Callable[[Call, Generator], Program] | None = None
+    machine: Callable[[Case], Machine] | None = None
 
     def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
         """The cases of a law as a Hypothesis strategy, for property tests."""

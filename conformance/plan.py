@@ -18,8 +18,8 @@ PROFILES = ("smoke", "ci", "full")
 # Cases per law and dtype. `authority` also carries the proof of power.
 COUNTS = {
     "smoke": {"authority": 8, "default": 2},
-    "ci": {"authority": 40, "gradients": 24, "default": 12},
-    "full": {"authority": 400, "gradients": 240, "default": 120},
+    "ci": {"authority": 40, "gradients": 24, "bias": 6, "sequences": 6, "default": 12},
+    "full": {"authority": 400, "gradients": 240, "bias": 60, "sequences": 60, "default": 120},
 }
 
 

@@ -17,6 +17,7 @@ from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
 from lingspec.conformance.contracts._exact import exact_reads
+from lingspec.conformance.contracts._machines import STEPS, Memories
 from lingspec.reference import lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_backward,
@@ -193,6 +194,7 @@ EDGES = (15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 66, 70, 95, 96, 127, 128, 1
 LONGER = (191, 192, 193, 200, 255, 256, 257, 300)
 LAYOUTS = ("dense", "dense", "dense", "fused", "padded")
 DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+INDEPENDENT = tuple(f for f in values.FAMILIES if f not in values.COHERENT)
 WRITTEN = 1 << 22  # elements of memory, over all tokens: a second of the recurrence with errors
 
 
@@ -203,7 +205,8 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     lengths, axes = _tokens(pick, law, small, layout)
     axes |= _dims(pick, law, small)
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
-    family = pick(integers if exact else values.FAMILIES[:-2])
+    families = INDEPENDENT if law == "bias" else values.FAMILIES[:-2]
+    family = pick(integers if exact else families)
     decay = "exactly" if exact else pick(values.DECAYS[:-1])
     kept = law == "gradients" or axes.get("T") == 0  # a call without tokens must keep its state
     often = (False, True, True, True) if kept else (False, True)
@@ -219,6 +222,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     if layout == "far" and lengths is None and axes["B"] and axes["T"] <= 130:
         axes["B"] = max(axes["B"], 3)
     cut = pick(range(131)) if law in ("causality", "handover") else 0
+    cut = pick(STEPS) if law == "sequences" else cut
     traits = {"decay": decay, "values": family, "layout": layout}
     if law == "gradients":
         alone = (*WRT, WRT[3]) if "state" in flags else WRT[:3]
@@ -340,6 +344,7 @@ LIGHTNING_ATTENTION = Contract(
         unbiased=("o",),
     ),
     exact=exact_reads,
+    machine=Memories,
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "inputs that are not finite",
@@ -358,5 +363,6 @@ LIGHTNING_ATTENTION = Contract(
     laws=(
         "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
         "determinism", "untouched", "strides", "exact", "gradients", "sharding", "bias", "shapes",
+        "sequences",
     ),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
 from lingspec.conformance.contracts._exact import exact_reads
+from lingspec.conformance.contracts._machines import STEPS, Pool
 from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
 
@@ -119,16 +120,18 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     integers = values.EXACT[:1] if dtype == "f16" else values.OFTEN_EXACT
     traits = {
         "decay": "exactly" if exact else pick(values.DECAYS[:-1]),
-        "values": pick(integers if exact else FAMILIES[:-2]),
+        "values": pick(integers if exact else INDEPENDENT if law == "bias" else FAMILIES[:-2]),
         "layout": pick(layouts),
     }
     flags = frozenset({"padding"} if pick((False, True)) else ())
     seed = pick(range(0x10000))
-    return Case("lightning_decode", dtype, axes, traits, flags, None, 0, seed, law)
+    cut = pick(STEPS) if law == "sequences" else 0
+    return Case("lightning_decode", dtype, axes, traits, flags, None, cut, seed, law)
 
 
 DIMS = (8, 16, 24, 40, 48, 64, 80, 96)
 FAMILIES = ("normal", "small", "positive", "heavy", "mixed", "zeros", "onehot", *values.EXACT)
+INDEPENDENT = tuple(f for f in FAMILIES if f not in values.COHERENT)
 LAYOUTS = values.LAYOUTS
 
 LINEAR = (
@@ -165,6 +168,7 @@ LIGHTNING_DECODE = Contract(
         unbiased=("o",),
     ),
     exact=exact_reads,
+    machine=Pool,
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "inputs that are not finite",
@@ -180,6 +184,6 @@ LIGHTNING_DECODE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "bias", "shapes",
+        "strides", "exact", "sharding", "bias", "shapes", "sequences",
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from lingspec.conformance import values
+from lingspec.conformance.accuracy import functions
 from lingspec.conformance.accuracy.analysis import widened
 from lingspec.conformance.accuracy.choices import Following, Routed
 from lingspec.conformance.accuracy.formats import of_dtype
@@ -92,14 +93,16 @@ def authority(call: Call, profile: Profile) -> Expectations:
     clean = logits.double().masked_fill(free[:, None], 0.0)
     wide = bias.double()
     _, experts = moe_route(clean, wide, **p)
+    T, E = logits.shape
+    shape = (T, p["groups"], E // p["groups"])
     with rounding(analysing(profile)):
-        scores = torch.sigmoid(stored(clean.to(logits.dtype), profile))
+        scores = functions.sigmoid(stored(clean.to(logits.dtype), profile))
         biased: Running = scores + stored(bias, profile)
-        pairs = biased.value.unflatten(1, (p["groups"], -1)).topk(2, dim=-1).values
+        pairs = biased.value.reshape(*shape).topk(2, dim=-1).values
     bounds = biased.at_most() - biased.magnitude
     u = profile.arithmetic.u
     group_scores = pairs.sum(dim=-1)
-    most = bounds.unflatten(1, (p["groups"], -1)).amax(dim=-1)
+    most = bounds.reshape(*shape).amax(dim=-1)
     routed = Routed(
         "experts", experts.double(), biased.value, bounds, group_scores,
         2 * most + u * (pairs.abs().sum(dim=-1) + 2 * most), free, p["top_groups"],
@@ -109,7 +112,8 @@ def authority(call: Call, profile: Profile) -> Expectations:
         there = (choice >= 0) & (choice < clean.shape[1])
         if choice.shape != experts.shape or not bool(there.all()):
             return None
-        made = weighed(scores, choice.long(), p["scaling"])
+        lines: Any = weighed  # of the reference, on running numbers
+        made = lines(scores, choice.long(), p["scaling"])
         return limits("weights", [made], profile, of_dtype(logits.dtype), coherent=True)
 
     own = given(experts)
@@ -120,7 +124,8 @@ def authority(call: Call, profile: Profile) -> Expectations:
 def variants(call: Call, profile: Profile) -> list[dict[str, Any]]:
     """The reference in the dtype that the profile computes in, with its roundings."""
     with rounding(casting(profile)):
-        weights, experts = moe_route(**widened(call, profile), **call.params)
+        given: dict[str, Any] = {**widened(call, profile), **call.params}
+        weights, experts = moe_route(**given)
     return [{"weights": weights.to(call.tensors["logits"].dtype), "experts": experts}]
 
 

@@ -16,7 +16,7 @@ __all__ = ["LAWS", "Law", "law"]
 NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
     "determinism", "untouched", "strides", "exact", "gradients", "sharding", "invariance",
-    "identities", "groups", "bias", "shapes",
+    "identities", "groups", "bias", "shapes", "sequences",
 )  # fmt: skip
 
 

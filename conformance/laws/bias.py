@@ -20,7 +20,7 @@ from lingspec.conformance.contract import Contract
 from lingspec.conformance.session import NothingToCheck, Session
 
 SENTENCE = "roundings have no direction"
-CALLS = 6  # of a chain
+CALLS = {2: 6}  # of a chain, by the bytes of a result; of wider ones little can be said
 DELTA = 1e-9  # probability that a right chain is refused
 
 
@@ -34,7 +34,7 @@ def check(session: Session) -> None:
     contract, case = session.contract, session.case
     total: dict[str, list[tuple[float, float, float, int]]] = {}
     carried: Tensor | None = None
-    for n in range(CALLS):
+    for n in range(CALLS.get(case.torch_dtype.itemsize, 2)):
         call = session.call if n == 0 else contract.make(case.with_(seed=case.seed + 7919 * n))
         if contract.algebra.chain and carried is not None:
             call = call.with_tensors(**{contract.algebra.chain[1]: carried})
