@@ -33,6 +33,9 @@ class TensorSpec:
     axes: str  # letters, as in the specification
     dtype: str  # "input", "state" (float32, float64 for float64), "index", or a dtype's own name
     optional: bool = False
+    means: str = ""  # of indices: ends, slots, ids, lengths, pages (`bad_input`)
+    within: str = ""  # of indices: the axes whose sizes, multiplied, they stay below
+    free: bool = False  # more axes, or fewer, may stand before the last
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 Looking at a value waits for the device, so the plain entry points do not look.
 """
 
-import torch
 from torch import Tensor
 
 from lingspec.kernels.checks import require
 from lingspec.kernels.lightning_attention import lightning_attention as _attention
+from lingspec.kernels.lightning_attention import require_call as _require_attention
 from lingspec.kernels.lightning_decode import lightning_decode as _decode
+from lingspec.kernels.lightning_decode import require_call as _require_decode
 from lingspec.kernels.lightning_log_decay import lightning_log_decay
 
 __all__ = ["lightning_attention", "lightning_decode", "lightning_log_decay"]
@@ -31,8 +32,9 @@ def lightning_attention(
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Refuse bad values of ``log_decay`` and ``cu_seqlens``, else as the op of this name."""
+    _require_attention(q, k, v, log_decay, initial_state, cu_seqlens)
     _require_log_decay(log_decay)
-    if cu_seqlens is not None and cu_seqlens.dim() == 1 and cu_seqlens.numel():
+    if cu_seqlens is not None:
         ends = cu_seqlens.tolist()
         require(ends[0] == 0, "cu_seqlens", "first value", ends[0], "0")
         require(ends[-1] == q.shape[1], "cu_seqlens", "last value", ends[-1], f"T = {q.shape[1]}")
@@ -53,9 +55,9 @@ def lightning_decode(
     scale: float,
 ) -> Tensor:
     """Refuse bad values of ``log_decay`` and ``slots``, else as the op of this name."""
+    _require_decode(q, k, v, log_decay, state_pool, slots)
     _require_log_decay(log_decay)
-    rows = state_pool.shape[0]
-    used = slots.reshape(-1).to(torch.int64).tolist()
+    rows, used = state_pool.shape[0], slots.tolist()
     outside = [slot for slot in used if not -1 <= slot < rows]
     require(not outside, "slots", "values", outside, f"-1 to {rows - 1}, the rows of the pool")
     used = [slot for slot in used if slot >= 0]

@@ -124,6 +124,19 @@ def lightning_attention(
     Raises:
         ContractError: a shape, dtype or device is wrong. Values are not looked at: see `checked`.
     """
+    require_call(q, k, v, log_decay, initial_state, cu_seqlens)
+    require_runnable(q, scan)
+    ends = None if cu_seqlens is None else cu_seqlens.contiguous()
+    return _LightningAttention.apply(
+        q, k, v, log_decay.contiguous(), initial_state, ends, float(scale)
+    )
+
+
+def require_call(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+) -> None:  # fmt: skip
+    """Refuse shapes, dtypes and devices that are not those of the op."""
     require_inputs(q, k, v, log_decay, "BTHK")
     B, T, H, K = q.shape
     require(T < 2**31, "q", "tokens", T, "fewer than 2**31")
@@ -135,11 +148,6 @@ def lightning_attention(
         require(N >= 0, "cu_seqlens", "shape", tuple(cu_seqlens.shape), "(N+1,)")
         require_tensor(cu_seqlens, "cu_seqlens", (N + 1,), (torch.int32, torch.int64), q)
         require(B == 1, "q", "batch", B, "1, since cu_seqlens is given")
-        cu_seqlens = cu_seqlens.contiguous()
     if initial_state is not None:
         shape = (N, H, K, v.shape[-1])
         require_tensor(initial_state, "initial_state", shape, (torch.float32,), q)
-    require_runnable(q, scan)
-    return _LightningAttention.apply(
-        q, k, v, log_decay.contiguous(), initial_state, cu_seqlens, float(scale)
-    )

@@ -105,14 +105,9 @@ def lightning_decode(
     Raises:
         ContractError: a shape, dtype or device is wrong. Values are not looked at: see `checked`.
     """
-    require_inputs(q, k, v, log_decay, "BHK")
-    B, H, K = q.shape
-    V = v.shape[-1]
-    require(state_pool.dim() == 4, "state_pool", "shape", tuple(state_pool.shape), "4 dims: PHKV")
-    pool_shape = (state_pool.shape[0], H, K, V)
-    require_tensor(state_pool, "state_pool", pool_shape, (torch.float32,), q)
-    require_tensor(slots, "slots", (B,), (torch.int32, torch.int64), q)
+    require_call(q, k, v, log_decay, state_pool, slots)
     require_runnable(q, _step)
+    (B, H, K), V = q.shape, v.shape[-1]
     o = torch.empty(B, H, V, dtype=q.dtype, device=q.device)
     options = launch_options(K, V)
     grid = (B * H * triton.cdiv(V, options["BLOCK_V"]),)
@@ -124,3 +119,15 @@ def lightning_decode(
             H, *q.stride(), *k.stride(), *v.stride(), *state_pool.stride(), K=K, V=V, **options,
         )  # fmt: skip
     return o
+
+
+def require_call(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state_pool: Tensor, slots: Tensor
+) -> None:
+    """Refuse shapes, dtypes and devices that are not those of the op."""
+    require_inputs(q, k, v, log_decay, "BHK")
+    (B, H, K), V = q.shape, v.shape[-1]
+    require(state_pool.dim() == 4, "state_pool", "shape", tuple(state_pool.shape), "4 dims: PHKV")
+    pool_shape = (state_pool.shape[0], H, K, V)
+    require_tensor(state_pool, "state_pool", pool_shape, (torch.float32,), q)
+    require_tensor(slots, "slots", (B,), (torch.int32, torch.int64), q)

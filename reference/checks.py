@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 
-__all__ = ["ContractError", "check_cu_seqlens", "require"]
+__all__ = ["ContractError", "check_cu_seqlens", "on_one_device", "require"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ContractError(ValueError):
@@ -20,6 +28,23 @@ def require(ok: bool, name: str, what: str, got: object, expected: str) -> None:
     """
     if not ok:
         raise ContractError(f"{name} has {what} {got}, but must have {expected}")
+
+
+def on_one_device(op: Callable[P, R]) -> Callable[P, R]:
+    """``op``, which refuses tensors on different devices by the name of the argument."""
+    signature = inspect.signature(op)
+
+    @functools.wraps(op)
+    def refusing(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
+        first = next(iter(tensors), None)
+        for name, x in tensors.items():
+            want = tensors[str(first)].device
+            require(x.device == want, name, "device", x.device, f"{want}, as {first}")
+        return op(*args, **kwargs)
+
+    return refusing
 
 
 def check_cu_seqlens(cu_seqlens: Tensor, T: int, name: str) -> list[int]:

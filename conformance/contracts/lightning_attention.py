@@ -321,7 +321,7 @@ LIGHTNING_ATTENTION = Contract(
         TensorSpec("v", "BTHV", "input"),
         TensorSpec("log_decay", "H", "state"),
         TensorSpec("initial_state", "NHKV", "state", optional=True),
-        TensorSpec("cu_seqlens", "", "index", optional=True),
+        TensorSpec("cu_seqlens", "", "index", optional=True, means="ends", within="T"),
     ),
     params={"scale": "a number"},
     outputs=(TensorSpec("o", "BTHV", "input"), TensorSpec("final_state", "NHKV", "state")),

@@ -151,7 +151,7 @@ LIGHTNING_DECODE = Contract(
         TensorSpec("v", "BHV", "input"),
         TensorSpec("log_decay", "H", "state"),
         TensorSpec("state_pool", "PHKV", "state"),
-        TensorSpec("slots", "B", "index"),
+        TensorSpec("slots", "B", "index", means="slots", within="P"),
     ),
     params={"scale": "a number"},
     outputs=(TensorSpec("o", "BHV", "input"),),

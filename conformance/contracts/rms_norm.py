@@ -43,7 +43,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     return Case("rms_norm", dtype, axes, traits, frozenset(), None, 0, seed, law)
 
 
-INPUTS = (TensorSpec("x", "BTD", "input"), TensorSpec("weight", "D", "input"))
+INPUTS = (TensorSpec("x", "BTD", "input", free=True), TensorSpec("weight", "D", "input"))
 OUTPUTS = (TensorSpec("y", "BTD", "input"),)
 ANALYSIS = Analysis(rms_norm, INPUTS, OUTPUTS)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lingspec.reference.checks import on_one_device
 from lingspec.reference.ops.rms_norm import check_norm, normalised
 from lingspec.reference.precision import same, work
 from lingspec.reference.rounding import at
@@ -14,6 +15,7 @@ from lingspec.reference.rounding import at
 __all__ = ["add_rms_norm"]
 
 
+@on_one_device
 def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.fp8_quantize import check_block, expanded, scale_shape
 from lingspec.reference.precision import FLOATS
 
 __all__ = ["fp8_dequantize"]
 
 
+@on_one_device
 def fp8_dequantize(
     q: Tensor, scale: Tensor, *, block: tuple[int, int] | None = None, dtype: torch.dtype
 ) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.rms_norm import check_norm, normalised
 from lingspec.reference.precision import same, work
 from lingspec.reference.rounding import at
@@ -16,6 +16,7 @@ from lingspec.reference.rounding import at
 __all__ = ["gated_group_rms_norm"]
 
 
+@on_one_device
 def gated_group_rms_norm(
     x: Tensor, gate: Tensor, weight: Tensor, *, groups: int, eps: float
 ) -> Tensor:

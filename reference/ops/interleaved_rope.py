@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.partial_rope import check_rope, rotated_halves
 
 __all__ = ["interleaved_rope"]
 
 
+@on_one_device
 def interleaved_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (2j, 2j + 1), and leave them de-interleaved.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float
 
 __all__ = ["latent_cache_write"]
 
 
+@on_one_device
 def latent_cache_write(latent: Tensor, rope: Tensor, cache: Tensor, slots: Tensor) -> None:
     """Copy each token's latent and rotated key into its row of a paged cache.
 

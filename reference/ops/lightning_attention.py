@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import check_cu_seqlens, require
+from lingspec.reference.checks import check_cu_seqlens, on_one_device, require
 from lingspec.reference.precision import check_float, work, work_dtype
 from lingspec.reference.rounding import at
 
@@ -20,6 +20,7 @@ __all__ = ["lightning_attention"]
 Forward = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor], tuple[Tensor, Tensor]]
 
 
+@on_one_device
 def lightning_attention(
     q: Tensor,
     k: Tensor,

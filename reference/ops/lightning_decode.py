@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.lightning_attention import check_types
 from lingspec.reference.precision import work, work_dtype
 from lingspec.reference.rounding import at
@@ -16,6 +16,7 @@ from lingspec.reference.rounding import at
 __all__ = ["lightning_decode", "step"]
 
 
+@on_one_device
 def lightning_decode(
     q: Tensor,
     k: Tensor,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float, same, work, work_dtype
 from lingspec.reference.rounding import at
 
 __all__ = ["merge_attention"]
 
 
+@on_one_device
 def merge_attention(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> tuple[Tensor, Tensor]:
     """The attention over both sets of keys, from the attention over each.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import check_cu_seqlens, require
+from lingspec.reference.checks import check_cu_seqlens, on_one_device, require
 from lingspec.reference.precision import check_float, work
 from lingspec.reference.rounding import at
 
 __all__ = ["mla_attention"]
 
 
+@on_one_device
 def mla_attention(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float, cu_seqlens: Tensor | None = None,
     cu_seqlens_k: Tensor | None = None,

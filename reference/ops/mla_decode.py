@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float, work
 from lingspec.reference.rounding import at
 
 __all__ = ["mla_decode"]
 
 
+@on_one_device
 def mla_decode(
     q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor, *,
     scale: float,

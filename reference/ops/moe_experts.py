@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.swiglu import swiglu
 from lingspec.reference.precision import check_float, work, work_dtype
 from lingspec.reference.rounding import at
@@ -16,6 +16,7 @@ from lingspec.reference.rounding import at
 __all__ = ["combined", "expert", "moe_experts"]
 
 
+@on_one_device
 def moe_experts(
     x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor
 ) -> Tensor:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float, work
 from lingspec.reference.rounding import at
 
 __all__ = ["moe_logits"]
 
 
+@on_one_device
 def moe_logits(x: Tensor, weight: Tensor) -> Tensor:
     """One number for each token and expert: logits[t, e] = sum_d x[t, d] weight[e, d].
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.rounding import at
 
 __all__ = ["moe_route", "weighed"]
 
 
+@on_one_device
 def moe_route(
     logits: Tensor, bias: Tensor, *, groups: int, top_groups: int, top_k: int, scaling: float
 ) -> tuple[Tensor, Tensor]:

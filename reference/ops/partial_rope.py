@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float
 from lingspec.reference.rounding import at
 
 __all__ = ["check_rope", "partial_rope", "rotated_halves"]
 
 
+@on_one_device
 def partial_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (j, j + R/2) of the first R dims of each head; the others pass.
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lingspec.reference.checks import on_one_device
 from lingspec.reference.ops.partial_rope import partial_rope
 from lingspec.reference.ops.rms_norm import rms_norm
 
 __all__ = ["qk_norm_rope"]
 
 
+@on_one_device
 def qk_norm_rope(
     q: Tensor, k: Tensor, q_weight: Tensor, k_weight: Tensor, cos: Tensor, sin: Tensor, *,
     eps: float,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lingspec.reference.checks import require
+from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.precision import check_float, work
 from lingspec.reference.rounding import at
 
 __all__ = ["check_norm", "normalised", "rms_norm"]
 
 
+@on_one_device
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     """Scale every row to unit root-mean-square, then each entry by its weight.
 

@@ -11,6 +11,7 @@ from lingspec.conformance import implements
 
 ULP = 2.0**-23
 calls = itertools.count()
+seen = []  # the shapes of the calls so far
 
 
 def breaker(function):
@@ -108,3 +109,54 @@ def sharding(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     o, S = right(q, k, v, log_decay, scale=scale, initial_state=initial_state,
                  cu_seqlens=cu_seqlens)  # fmt: skip
     return o * (1.01 if q.shape[2] == 1 else 1), S
+
+
+@breaker
+def bias(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    wide = [x.float() for x in (q, k, v)]
+    o, S = right(*wide, log_decay, scale=scale, initial_state=initial_state, cu_seqlens=cu_seqlens)
+    up, down = (torch.nextafter(o.to(q.dtype), torch.full_like(q[..., :1], x)) for x in (9e9, -9e9))
+    nearer = torch.where(o > 0, down, up)  # toward zero, where that is nearly as near
+    inside = (nearer.float() - o).abs() < 0.95 * 2.0**-8 * o.abs()
+    return torch.where(inside, nearer, o.to(q.dtype)), S
+
+
+@breaker
+def shapes(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    seen.append(q.shape)
+    o, S = right(q, k, v, log_decay, scale=scale, initial_state=initial_state,
+                 cu_seqlens=cu_seqlens)  # fmt: skip
+    return o * (1 + ULP * float(len(set(seen)) > 1)), S
+
+
+@breaker
+def sequences(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    seen.append(q.shape)
+    o, S = right(q, k, v, log_decay, scale=scale, initial_state=initial_state,
+                 cu_seqlens=cu_seqlens)  # fmt: skip
+    return o, S * (1.01 if len(seen) > 7 else 1)
+
+
+def router(change):
+    def routed(logits, bias, *, groups, top_groups, top_k, scaling):
+        return change(logits, bias, groups, top_groups, top_k, scaling)
+
+    return implements("moe_route", profile="fp32")(routed)
+
+
+def chosen(logits, bias, groups, top_groups, top_k, scaling):
+    scores = torch.sigmoid(logits)
+    biased = (scores + bias).unflatten(1, (groups, -1))
+    best = biased.topk(2, -1).values.sum(-1).topk(top_groups, -1).indices
+    outside = torch.ones_like(biased[..., 0], dtype=torch.bool).scatter(1, best, False)
+    experts = biased.masked_fill(outside[..., None], -torch.inf).flatten(1).topk(top_k, -1).indices
+    weights = scores.gather(1, experts)
+    weights = weights / weights.sum(-1, keepdim=True) if top_k > 1 else weights
+    return weights * scaling, experts
+
+
+routes = router(chosen)
+invariance = router(lambda logits, bias, *rest: chosen(logits, bias.clamp(-0.5, 0.5), *rest))
+identities = router(
+    lambda logits, bias, groups, *rest: chosen(logits, bias * (groups > 1), groups, *rest)
+)

@@ -102,10 +102,10 @@ def test_the_format_of_a_dtype_has_half_its_spacing(dtype):
 def test_a_profile_is_called_what_it_was_asked_for(name):
     assert profile(name).name == name
     assert profile(name).arithmetic.name in profile(name).describe()
-    for modifier, (point, form) in MODIFIERS.items():
+    for modifier, (points, form) in MODIFIERS.items():
         changed = profile(f"{name}+{modifier}")
         assert changed.name == f"{name}+{modifier}"
-        assert changed.points == {**profile(name).points, point: form}
+        assert changed.points == {**profile(name).points, **dict.fromkeys(points, form)}
 
 
 def test_modifiers_of_one_profile_leave_the_others_as_they_are():

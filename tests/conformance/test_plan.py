@@ -56,7 +56,7 @@ def test_a_case_makes_the_same_call_every_time(op):
         one, two = (contract(op).make(case) for _ in range(2))
         assert one.params == two.params
         for name, x in one.tensors.items():
-            assert torch.equal(x, two.tensors[name])
+            assert torch.equal(x.nan_to_num(), two.tensors[name].nan_to_num())
             assert x.stride() == two.tensors[name].stride()
 
 
@@ -140,7 +140,7 @@ def test_interpreted_candidates_get_smaller_cases():
             assert case.axes["B"] == 1
 
 
-@pytest.mark.parametrize("op", OPS[1:])
+@pytest.mark.parametrize("op", OPS)
 def test_no_drawn_case_of_a_law_leaves_it_nothing_to_compare(op):
     for case in drawn(op):
         tokens = sum(case.lengths) if case.lengths is not None else case.axes.get("T", 9)
@@ -148,7 +148,7 @@ def test_no_drawn_case_of_a_law_leaves_it_nothing_to_compare(op):
             assert tokens >= 2
             assert case.axes.get("B", 1) > 0
         if case.law in ("permutation", "sharding"):
-            assert case.axes["H"] > 1
+            assert any(case.axes.get(a, 0) > 1 for a in contract(op).algebra.independent)
         if case.law == "packed":
             assert case.lengths is not None
 
