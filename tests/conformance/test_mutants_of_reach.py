@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from lingspec.conformance.contracts import OPS
 from lingspec.conformance.registry import mutants
 from lingspec.conformance.selftest import run_self_test
 
