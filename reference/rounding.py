@@ -39,6 +39,8 @@ POINTS = {
     "weighed": "a normalised row times its weight, before the gate",
     "gate": "the sigmoid that opens a gate",
     "residual": "the sum of a residual addition",
+    "end": "an end of YaRN's ramp, in pairs",
+    "frequency": "what a pair of rotary dims turns by from token to token, without YaRN",
     "rope": "cosine and sine",
     "rope_product": "a coordinate times cosine or sine",
     "rotated": "a rotated coordinate",

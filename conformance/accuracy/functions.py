@@ -17,7 +17,9 @@ from torch import Tensor
 from lingspec.conformance.accuracy import running as base
 from lingspec.conformance.accuracy.running import ARITHMETIC, LAMBDA, Errors, Running, running
 
-__all__ = ["FUNCTION", "KNOWN", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid"]
+__all__ = [
+    "FUNCTION", "KNOWN", "cos", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid", "sin",
+]  # fmt: skip
 
 FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmoids round
 
@@ -55,6 +57,42 @@ def sigmoid(x: Running) -> Running:
     """1 / (1 + exp(-x)): an exponential, a sum and a quotient."""
     made = _mapped(_argument(x, 1.0), torch.sigmoid, relative=2.0)
     return made._rounded_arithmetic(1)
+
+
+def cos(x: Running) -> Running:
+    """Half of its own error is of itself, half is absolute: what is near 0 is a difference."""
+    return _wave(x, x.value.cos(), -x.value.sin())
+
+
+def sin(x: Running) -> Running:
+    """As `cos`."""
+    return _wave(x, x.value.sin(), x.value.cos())
+
+
+def _wave(x: Running, value: Tensor, slope: Tensor) -> Running:
+    """A function between -1 and 1 whose first two derivatives are too; ``slope`` is the first."""
+    zero = torch.zeros_like(value)
+    reach = sum((e.bound for e in x.errors.values()), zero)
+    spread = sum((e.spread for e in x.errors.values()), zero)
+    likely = torch.minimum(x._drift().abs() + LAMBDA * spread.sqrt(), reach)
+
+    def steepest(by: Tensor) -> Tensor:
+        """Per unit of the argument, over a distance of ``by``; nothing leaves [-1, 1]."""
+        most = (slope.abs() + by / 2).clamp(max=1.0)
+        return torch.where(by * most > 1 + value.abs(), (1 + value.abs()) / by, most)
+
+    most, mostly = steepest(reach), steepest(likely)
+    errors = {
+        point: Errors(
+            e.bound * most, e.spread * mostly.square(),
+            None if e.drift is None else e.drift * mostly * torch.where(slope < 0, -1.0, 1.0),
+        )
+        for point, e in x.errors.items()
+    }  # fmt: skip
+    made = Running(value, x.profile, value.abs(), value.abs(), errors)
+    own = x.profile.function_error * (value.abs() + 1) / 2
+    made._add(FUNCTION, Errors(own, own.square(), own))
+    return made
 
 
 def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
@@ -128,5 +166,5 @@ def _times(error: Tensor, slope: Tensor) -> Tensor:
 
 KNOWN: dict[Any, Callable[..., Running]] = {
     torch.exp: exp, torch.log: log, torch.rsqrt: rsqrt, torch.sigmoid: sigmoid,
-    torch.logaddexp: logaddexp, torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
+    torch.cos: cos, torch.sin: sin, torch.logaddexp: logaddexp, torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
 }  # fmt: skip

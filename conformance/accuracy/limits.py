@@ -1,7 +1,7 @@
 """From possible errors to limits: the never-exceed bound and the high-probability limit.
 
-For an output y stored with unit roundoff u_out, with bound, spread and drift summed over the
-rounding points:
+For an output y stored with unit roundoff u_out (0 where it is in its format already), with bound,
+spread and drift summed over the rounding points:
 
     D = u_out |y| + (1 + u_out) bound      never exceeded
     L = u_out |y| + (1 + u_out) (|drift| + lambda sqrt(spread))
@@ -191,7 +191,7 @@ def limits(
     bound, spread, drift = own * bound, own**2 * spread, own * drift
 
     y = first.value.abs().nan_to_num(posinf=0.0)  # -inf is exact
-    stored = output.u * y + output.tiny
+    stored = output.u * y * _stores(forms, output) + output.tiny
     room = 1 + output.u  # the output rounding is of the value that errs
     return Limits(
         name=name,
@@ -205,6 +205,21 @@ def limits(
         coherent=coherent,
         heads=heads,
     )
+
+
+def _stores(forms: Sequence[Running], output: Format) -> Tensor:
+    """1 where storing a result rounds it, 0 where it is in its format already.
+
+    That is where the last thing done was a rounding as coarse, whether an implementation takes it
+    or not; and where nothing was done at all: inputs that are only moved.
+    """
+    held = [f.held for f in forms]
+    coarse = all(h is not None and h.u >= output.u and h.largest <= output.largest for h in held)
+    y = forms[0].value
+    if coarse:
+        return torch.zeros_like(y)
+    touched = sum((e.bound for f in forms for e in f.errors.values()), torch.zeros_like(y)) > 0
+    return (touched | (output.cast(y) != y)).double()
 
 
 def _larger(a: Errors, b: Errors) -> Errors:

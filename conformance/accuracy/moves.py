@@ -144,6 +144,19 @@ class Moves:
             size=filled(size)(self.size), errors=errors,
         )  # fmt: skip
 
+    def clamp(self, low: float, high: float) -> Self:
+        """Nothing is wrong with what lies outside, errors included."""
+        none = self.value.new_zeros(())
+        reach = sum((e.bound for e in self.errors.values()), none)
+        outside = (self.value + reach < low) | (self.value - reach > high)
+        errors = {p: e.map(lambda x: x.masked_fill(outside, 0.0)) for p, e in self.errors.items()}
+        value = self.value.clamp(low, high)
+        most = max(abs(low), abs(high))
+        return replace(
+            self, value=value, magnitude=self.magnitude.clamp(max=most), size=value.abs(),
+            errors=errors,
+        )  # fmt: skip
+
     def __getitem__(self, index: Any) -> Self:
         return self._each(lambda x: x[index])
 

@@ -34,6 +34,10 @@ ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
 # An intermediate leaves LAMBDA sqrt(spread) with probability 2 exp(-LAMBDA^2 / 2) = 2.5e-14
 # (Hoeffding): 4e7 of them all stay inside with 1 - 1e-6, ten times as many with 1 - 1e-5.
 LAMBDA = 8.0
+# Points of results of exp and powers, and of numbers that are computed once and then held: both
+# are used again and again, so what they err by does not average out.
+EVALUATED = frozenset({"decay", "frequency"})
+CONSTANTS = frozenset({"end"})
 
 
 def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
@@ -134,6 +138,12 @@ class Running(Moves):
     def reciprocal(self) -> Running:
         return functions.reciprocal(self)
 
+    def cos(self) -> Running:
+        return functions.cos(self)
+
+    def sin(self) -> Running:
+        return functions.sin(self)
+
     def logsumexp(self, dim: int, *, keepdim: bool = False) -> Running:
         return functions.logsumexp(self, dim, keepdim=keepdim)
 
@@ -159,12 +169,13 @@ class Running(Moves):
         bound = form.u * self.at_most() + form.tiny
         bound = torch.where(self.likely() > form.largest, torch.inf, bound)  # it may overflow
         errors = Errors(bound, (form.u * self.likely() + form.tiny).square(), drift)
-        made = replace(self, errors=dict(self.errors))
+        # Who has rounded here rounds nothing when it stores; who has not, does so then.
+        made = replace(self, errors=dict(self.errors), held=form)
         made._add(point, errors)
         return made
 
     def evaluated(self, point: str) -> Running:
-        """This, as the result of exp in working precision.
+        """This, as the result of exp, or of a power, in working precision.
 
         The relative error is that of the function, and that of its argument log x = g n, which is
         a product and may be scaled to base 2: two roundings. The same constant may be used at
@@ -174,7 +185,7 @@ class Running(Moves):
         u = self.profile.arithmetic.u
         error = self.value * (self.profile.function_error + u * (1 + 2 * log))
         error = error + self.profile.arithmetic.tiny * (self.value > 0)
-        made = replace(self, errors=dict(self.errors))
+        made = replace(self, errors=dict(self.errors), held=None)
         made._add(point, Errors(error, error.square(), error))
         return made
 
@@ -236,9 +247,10 @@ def _joined(function: Any, parts: Any, dim: int = 0) -> Running:
             join(get(point, "bound")), join(get(point, "spread")),
             join(get(point, "drift")) if drifts else None,
         )  # fmt: skip
+    held = first.held if all(p.held == first.held for p in all_parts) else None
     return Running(
         join(lambda p: p.value), first.profile, join(lambda p: p.magnitude),
-        join(lambda p: p.size), errors,
+        join(lambda p: p.size), errors, held,
     )  # fmt: skip
 
 
@@ -285,11 +297,13 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
 
     def policy(point: str, x: Any) -> Any:
         form = profile.points.get(point)
-        if point == "decay":
+        if point in EVALUATED:
             x = running(x, profile).evaluated(point)
+        if point in CONSTANTS:
+            form = profile.arithmetic
         if form is None:
             return x
-        return running(x, profile).rounded(point, form, constant=point == "decay")
+        return running(x, profile).rounded(point, form, constant=point in EVALUATED | CONSTANTS)
 
     return policy
 

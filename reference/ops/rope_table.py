@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lingspec.reference.checks import require
+from lingspec.reference.rounding import at
 
 __all__ = ["YARN_KEYS", "frequencies", "magnitude", "rope_table"]
 
@@ -78,7 +79,7 @@ def frequencies(rotary_dim: int, theta: float, scaling: Mapping[str, Any] | None
     ``beta_slow`` times (1); both ends are widened to whole numbers unless ``truncate`` is false.
     """
     j = torch.arange(0, rotary_dim, 2, dtype=torch.float64)
-    f: Tensor = theta ** -(j / rotary_dim)
+    f = at("frequency", theta ** -(j / rotary_dim))
     if scaling is None:
         return f
     factor: float = scaling["factor"]
@@ -91,9 +92,10 @@ def frequencies(rotary_dim: int, theta: float, scaling: Mapping[str, Any] | None
     high = turning(scaling.get("beta_slow") or 1)
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, rotary_dim - 1)
-    width = high - low if high != low else 1e-3
-    ramp = ((torch.arange(rotary_dim // 2, dtype=torch.float64) - low) / width).clamp(0, 1)
+    ends = (max(low, 0), min(high, rotary_dim - 1))
+    first, last = (at("end", torch.tensor(end, dtype=torch.float64)) for end in ends)
+    width = last - first if last != first else 1e-3
+    ramp = ((torch.arange(rotary_dim // 2, dtype=torch.float64) - first) / width).clamp(0, 1)
     return f / factor * ramp + f * (1 - ramp)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingspec.conformance.accuracy.formats import FP64, of_dtype
 from lingspec.conformance.accuracy.limits import limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
-from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.running import analysing, running, stored
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.contracts import contract
 from lingspec.reference import lightning_attention, rounding
@@ -37,16 +37,28 @@ def call_of(text, seed):
 
 
 def noise(used: Profile, g: torch.Generator, only=None, worst=False):
-    """The policy that moves every value at every point by up to u of it, either way."""
+    """The policy that moves every value at every point by up to u of it, all the same way at worst.
+
+    To a neighbour less than u away, where it stays when it is rounded again; at one point only,
+    evenly.
+    """
 
     def policy(point, x):
         form = used.points.get(point)
         if form is None or (only and point not in only):
             return x
         e = torch.rand(x.shape, generator=g, dtype=torch.float64) * 2 - 1
-        return x * (1 + form.u * (e.sign() if worst else e))
+        return x * (1 + form.u * e) if only else directed(x, form.u, worst or e > 0)
 
     return policy
+
+
+def directed(x, u, up):
+    """``x`` away from zero, or toward it, to the next of the numbers that lie up to u x apart."""
+    mantissa, exponent = torch.frexp(x)
+    whole = mantissa.abs() / (u / 2)  # of mantissas from 1/2 to 1
+    whole = torch.where(torch.as_tensor(up), whole.ceil(), whole.floor())
+    return torch.ldexp(x.sign() * whole * (u / 2), exponent)
 
 
 SHAPES = st.builds(
@@ -94,7 +106,7 @@ def test_roundings_that_compound_over_many_tokens_stay_inside_the_bound(name, si
 
     def grow(point, x):
         form = used.points.get(point)
-        return x if form is None else x * (1 + sign * form.u)
+        return x if form is None else directed(x, form.u, sign > 0)
 
     with rounding(grow):
         got = dict(zip(("o", "final_state"), lightning_attention(**given_), strict=True))
@@ -197,6 +209,59 @@ def test_without_roundings_only_arithmetic_errs():
         o, _ = lightning_attention(**wrapped)
     assert set(o.errors) <= {"arithmetic", "decay"}
     assert float(o.errors["arithmetic"].bound.max()) < 1e-12
+
+
+# -- functions and shapes -----------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(("cos", "sin")), st.integers(0, 999), st.integers(-30, 8))
+def test_a_wave_of_an_argument_that_errs_stays_inside_the_bound(name, seed, size):
+    used = profile("bf16-tc")
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(64, generator=g, dtype=torch.float64) * 2.0**size
+    with rounding(analysing(used)):
+        r = running(x, used).rounded("q", used.points["q"])
+        want = getattr(torch, name)(r)
+    bound = sum(e.bound for e in want.errors.values())
+    for sign in (-1, 1, torch.rand(64, generator=g) * 2 - 1):
+        got = getattr(torch, name)(x * (1 + sign * used.points["q"].u))
+        assert bool(((got - want.value).abs() <= bound).all())
+    assert bool((bound <= 1 + want.value.abs() + 2 * used.function_error).all())
+
+
+@given(st.integers(0, 999))
+def test_what_is_clamped_errs_by_no_more_and_outside_by_nothing(seed):
+    used = profile("bf16-tc")
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand(64, generator=g, dtype=torch.float64) * 3 - 1
+    r = running(x, used).rounded("q", used.points["q"])
+    made = r.clamp(0.0, 1.0)
+    bound = made.errors["q"].bound
+    for sign in (-1, 1):
+        got = (x * (1 + 0.999 * sign * used.points["q"].u)).clamp(0, 1)
+        assert bool(((got - made.value).abs() <= bound).all())
+    assert not bool(bound[(x < -0.1) | (x > 1.1)].any())
+
+
+def test_what_was_rounded_is_not_rounded_again_where_it_is_stored():
+    x = torch.linspace(1, 2, 99, dtype=torch.float64)
+    r = running(x, USED).rounded("q", USED.points["q"])
+    want = limits("y", [torch.cat([r[:50], r[50:]])], USED, of_dtype(torch.bfloat16), coherent=True)
+    assert bool((want.bound <= 2.0**-8 * x * (1 + 2.0**-7) + 1e-30).all())
+    again = r.rounded("k", USED.points["k"])
+    assert set(again.errors) == {"q"}
+
+
+@pytest.mark.parametrize("name", ["bf16-tc", "fp32"])
+def test_what_is_only_moved_keeps_its_bits(name):
+    used = profile(name)
+    x = torch.randn(40, dtype=torch.float64).bfloat16()
+    r = stored(x, used)
+    both = torch.cat([r[:20] * 3, r[20:]])
+    want = limits("y", [both], used, of_dtype(torch.bfloat16), coherent=True)
+    assert bool((want.limit[20:] <= 2.0**-126).all())
+    assert bool((want.limit[:20] >= 2.0**-8 * want.value[:20].abs()).all())
 
 
 USED = profile("bf16-tc")
