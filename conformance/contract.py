@@ -91,9 +91,11 @@ class Algebra:
     """The properties that the op has, each of which a law checks. Axes are letters."""
 
     causal: str | None = None  # the axis along which no result looks ahead
+    bitwise: bool = True  # the past has the same bits, not only the same numbers
     aligned: str | None = None  # the axis of keys whose last member belongs to the last of causal
     stateful: str | None = None  # the axis along which a call may be cut
-    state: tuple[str, str] = ("", "")  # the argument that carries the state in, the result out
+    # The argument that carries the state in, the result out; of several, those that a call has.
+    state: tuple[tuple[str, str], ...] = ()
     packed: str | None = None  # the axis along which sequences are laid end to end
     ends: Mapping[str, str] = field(default_factory=dict)  # by axis, the argument with their ends
     independent: tuple[str, ...] = ()  # axes whose members do not see each other
@@ -149,6 +151,8 @@ class Contract:
     relations: Mapping[str, Relation] = field(default_factory=dict)
     splits: Mapping[str, Split] = field(default_factory=dict)
     parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # second half along an axis
+    # Arguments named before a dot: "mapping" of the names behind it, or "object" with such fields.
+    nested: Mapping[str, str] = field(default_factory=dict)
     # Parts of a call that are on their own: by axis, which members.
     regions: Callable[[Call], list[dict[str, slice]]] | None = None
     machine: Callable[[Case], Machine] | None = None
@@ -165,8 +169,12 @@ class Contract:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """Names of what a call returns."""
+        """Names of what a call returns, where it is given all that it takes."""
         return tuple(o.name for o in self.outputs)
+
+    def returned(self, call: Call) -> tuple[str, ...]:
+        """Names of what ``call`` returns: an optional result only where it is also an argument."""
+        return tuple(o.name for o in self.outputs if not o.optional or o.name in call.tensors)
 
     def parse(self, text: str) -> Case:
         """The case that ``text`` names.

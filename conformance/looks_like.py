@@ -54,11 +54,11 @@ def _results(host: Host, index: int, contract: Contract, case: Case) -> dict[str
     call = contract.make(case)
     outcome = host.call(
         index, call.tensors, call.params, positional=contract.positional,
-        outputs=contract.results, mutable=contract.mutable,
+        outputs=contract.returned(call), mutable=contract.mutable, nested=contract.nested,
     )  # fmt: skip
     if outcome.status != "ok":
         return None
-    results = dict(zip(contract.results, outcome.outputs, strict=True)) | outcome.mutated
+    results = dict(zip(contract.returned(call), outcome.outputs, strict=True)) | outcome.mutated
     finite = all(bool(x.double().isfinite().all()) for x in results.values())
     return results if finite else None
 

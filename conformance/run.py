@@ -86,8 +86,8 @@ def _takes_all(candidate: CandidateInfo, contract: Contract) -> None:
         )
         for n, kind, default in candidate.takes
     ]
-    keywords = [s.name for s in contract.inputs if s.name not in contract.positional]
-    keywords += contract.params
+    heads = [s.name.partition(".")[0] for s in contract.inputs]
+    keywords = [n for n in (*heads, *contract.params) if n not in contract.positional]
     any_name = any(p.kind is p.VAR_KEYWORD for p in given)
     missing = [n for n in keywords if n not in {p.name for p in given}]
     if missing and not any_name:

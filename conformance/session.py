@@ -109,13 +109,14 @@ class Session:
             if answer is not True:
                 raise Refused(str(answer))
         outcome = self._called(call, poison=poison)
-        results = dict(zip(self.contract.results, outcome.outputs, strict=True))
-        for name, shared in zip(self.contract.results, outcome.shared, strict=True):
-            if shared:
+        names = self.contract.returned(call)
+        results = dict(zip(names, outcome.outputs, strict=True))
+        for name, shared in zip(names, outcome.shared, strict=True):
+            if shared and name not in self.contract.mutable:
                 self.fail(
                     f"{name} shares memory with an input, but must be its own", law="untouched"
                 )
-        return results | outcome.mutated
+        return outcome.mutated | results
 
     def gradients(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The candidate's results where gradients are asked for, and those gradients."""
@@ -131,19 +132,19 @@ class Session:
         for spec in self.contract.inputs:
             if spec.name in call.tensors:
                 told |= dict(zip(spec.axes, call.tensors[spec.name].shape, strict=False))
-        packed, into = "cu_seqlens" in call.tensors, self.contract.algebra.state[0]
+        packed, state = "cu_seqlens" in call.tensors, self.contract.algebra.state
         if self.contract.algebra.packed:
             told["packed"] = packed
             told["N"] = len(call.tensors["cu_seqlens"]) - 1 if packed else told["B"]
-        if into:
-            told["has_state"] = into in call.tensors
+        if state:
+            told["has_state"] = any(into in call.tensors for into, _ in state)
         return told
 
     def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
         outcome = self.host.call(
             self.candidate.index, call.tensors, call.params,
-            positional=self.contract.positional, outputs=self.contract.results,
-            mutable=self.contract.mutable, grad=grad,
+            positional=self.contract.positional, outputs=self.contract.returned(call),
+            mutable=self.contract.mutable, nested=self.contract.nested, grad=grad,
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
         )  # fmt: skip
         if outcome.status == "wrong":
@@ -160,7 +161,7 @@ class Session:
             self.fail(text, law="untouched")
         if outcome.changed:
             self.fail(f"the call wrote to {outcome.changed}", law="untouched")
-        for name, device in zip(self.contract.results, outcome.device, strict=False):
+        for name, device in zip(self.contract.returned(call), outcome.device, strict=False):
             want = "cuda" if self.host.server.device == "cuda" else "cpu"
             if device != want:
                 self.fail(f"{name} is on device {device}, but must be on {want}", law="authority")

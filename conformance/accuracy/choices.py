@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy.limits import Limits
+from lingspec.conformance.accuracy.running import Running
 from lingspec.conformance.accuracy.verdict import Problem
 
-__all__ = ["Following", "Routed"]
+__all__ = ["Following", "Routed", "routed"]
 
 
 @dataclass(frozen=True)
@@ -119,21 +120,51 @@ class Routed:
     def described(self) -> dict[str, Any]:
         """How many tokens have a choice."""
         return {
-            "shape": list(self.value.shape), "near ties": f"{self.near_ties()} tokens",
+            "shape": list(self.value.shape), "near ties": f"{int(self.undecided().sum())} tokens",
             "from": "the margins of the authority's scores",
         }  # fmt: skip
 
-    def near_ties(self) -> int:
-        """Tokens for which more than one set is permitted."""
-        count = 0
-        for t in range(self.value.shape[0]):
-            chosen = [int(e) for e in self.value[t]]
-            s, b = self.scores[t], self.bounds[t]
-            inside = torch.zeros_like(s, dtype=torch.bool)
-            inside[chosen] = True
-            weakest = (s - b)[inside].min()
-            count += bool(((s + b)[~inside] >= weakest).any())
-        return count
+    def undecided(self) -> Tensor:
+        """(T,) bool: tokens for which more than one set of experts is permitted."""
+        best = self.group_scores.topk(self.top_groups, dim=-1).indices
+        inside = torch.zeros_like(self.group_scores, dtype=torch.bool).scatter(1, best, value=True)
+        groups = _close(self.group_scores, self.group_bounds, inside)
+        size = self.scores.shape[1] // self.group_scores.shape[1]
+        within = inside.repeat_interleave(size, dim=1)
+        chosen = torch.zeros_like(within).scatter(1, self.value.long(), value=True)
+        left = self.scores.masked_fill(~within, -torch.inf)
+        return groups | _close(left, self.bounds, chosen)
+
+
+def _close(scores: Tensor, bounds: Tensor, chosen: Tensor) -> Tensor:
+    """Rows in which something that is not chosen may reach something that is."""
+    if not scores.shape[1]:
+        return chosen.new_zeros(chosen.shape[0])
+    weakest = (scores - bounds).masked_fill(~chosen, torch.inf).amin(dim=1)
+    strongest = (scores + bounds).masked_fill(chosen, -torch.inf).amax(dim=1)
+    return strongest >= weakest
+
+
+def routed(
+    biased: Running, experts: Tensor, free: Tensor, *, groups: int, top_groups: int,
+    likely: bool = False,
+) -> Routed:  # fmt: skip
+    """What errors of the biased scores (T, E) permit beside the authority's own ``experts``.
+
+    With ``likely`` the errors are those that independent roundings do not exceed.
+    """
+    T, E = biased.shape
+    shape = (T, groups, E // groups)
+    pairs = biased.value.reshape(*shape).topk(2, dim=-1).values
+    bounds = biased.at_most() - biased.magnitude
+    if likely:
+        bounds = torch.minimum(bounds, biased.likely() - biased.size)
+    most = bounds.reshape(*shape).amax(dim=-1)
+    u = biased.profile.arithmetic.u
+    return Routed(
+        "experts", experts.double(), biased.value, bounds, pairs.sum(dim=-1),
+        2 * most + u * (pairs.abs().sum(dim=-1) + 2 * most), free, top_groups,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ __all__ = [
     "FUNCTION", "KNOWN", "cos", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid", "sin",
 ]  # fmt: skip
 
+# Where an error may reach a pole, nothing is known any more; what is known in all likelihood stays,
+# so the bound must remain a number.
+STEEPEST = 1e30
 FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmoids round
 
 
@@ -139,7 +142,7 @@ def _mapped(
         low = x.value - by
         low = low if least is None else low.clamp(min=least)
         moved = torch.maximum((f(x.value + by) - value).abs(), (f(low) - value).abs())
-        return torch.where((by > 0) & (moved > 0), moved / by, 0.0)
+        return torch.where((by > 0) & (moved > 0), moved / by, 0.0).clamp(max=STEEPEST)
 
     most, mostly = steepest(reach), steepest(likely)
     rising = f(x.value + reach.clamp(min=1e-9)) >= value
@@ -166,5 +169,6 @@ def _times(error: Tensor, slope: Tensor) -> Tensor:
 
 KNOWN: dict[Any, Callable[..., Running]] = {
     torch.exp: exp, torch.log: log, torch.rsqrt: rsqrt, torch.sigmoid: sigmoid,
-    torch.cos: cos, torch.sin: sin, torch.logaddexp: logaddexp, torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
+    torch.cos: cos, torch.sin: sin, torch.logaddexp: logaddexp, torch.logsumexp: logsumexp,
+    torch.reciprocal: reciprocal,
 }  # fmt: skip

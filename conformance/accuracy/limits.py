@@ -29,8 +29,10 @@ from lingspec.conformance.accuracy.running import Errors, Running, running
 if TYPE_CHECKING:
     from lingspec.conformance.accuracy.verdict import Problem
 
-__all__ = ["DELTA", "Limits", "limits"]
+__all__ = ["ANYTHING", "DELTA", "Limits", "limits"]
 
+ANYTHING = 1e300  # the limit of what may hold any finite number
+VACUOUS = 1e20  # a limit beyond this says nothing, though it should
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
 
 
@@ -99,7 +101,8 @@ class Limits:
     def finite(self) -> bool:
         """Whether the case can be judged at all: a right result is finite in its format."""
         fits = (self.value.abs() <= self.output.largest) | (self.value == -torch.inf)
-        return bool(self.limit.isfinite().all() and fits.all())  # false for NaN
+        says = (self.limit < VACUOUS) | (self.limit >= ANYTHING)
+        return bool(says.all() and fits.all())  # false for NaN
 
     def problem(
         self, got: Tensor, dtype: torch.dtype, variants: Sequence[Tensor] = (),

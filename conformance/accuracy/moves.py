@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,6 +94,14 @@ class Moves:
     def clone(self) -> Self:
         return self
 
+    def double(self) -> Self:
+        return self
+
+    def topk(self, k: int, dim: int = -1) -> SimpleNamespace:
+        """The largest values, and where they are: of the authority."""
+        indices = self.value.topk(k, dim=dim).indices
+        return SimpleNamespace(values=self.gather(dim, indices), indices=indices)
+
     def new_zeros(self, *shape: int) -> Self:
         return self.of(self.value.new_zeros(*shape))
 
@@ -106,6 +115,9 @@ class Moves:
         return self._each(lambda x: x.reshape(*shape))
 
     view = reshape
+
+    def view_as(self, other: Any) -> Self:
+        return self.reshape(other.shape)
 
     def flatten(self, start: int = 0, end: int = -1) -> Self:
         return self._each(lambda x: x.flatten(start, end))

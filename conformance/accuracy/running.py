@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lingspec.conformance.accuracy.formats import Format, of_dtype
 from lingspec.conformance.accuracy.moves import Errors, Moves
-from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.accuracy.profiles import SPECIFIED, Profile
 
 __all__ = ["ARITHMETIC", "LAMBDA", "Errors", "Running", "analysing", "plain", "running", "stored"]
 
@@ -38,6 +38,11 @@ LAMBDA = 8.0
 # are used again and again, so what they err by does not average out.
 EVALUATED = frozenset({"decay", "frequency"})
 CONSTANTS = frozenset({"end"})
+# A bound beyond this says nothing, and stays a number so that what is likely can still be said.
+UNKNOWN = 1e30
+# Points of results that every implementation forms: what it computes of them is not distributed
+# over the sums that they were made of.
+SETTLED = frozenset({*SPECIFIED, "output", "score"})
 
 
 def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
@@ -59,11 +64,13 @@ class Running(Moves):
 
     def likely(self) -> Tensor:
         """The size that independent roundings do not exceed."""
-        if not self.errors:
-            return self.size
+        return self.size + self.deviation()
+
+    def deviation(self) -> Tensor:
+        """What independent roundings do not move the value by."""
         none = self.value.new_zeros(())
         spread = sum((e.spread for e in self.errors.values()), none)
-        return self.size + self._drift().abs() + LAMBDA * spread.sqrt()
+        return self._drift().abs() + LAMBDA * spread.sqrt()
 
     def drifted(self) -> Tensor:
         """The value with all drifts in it."""
@@ -129,8 +136,28 @@ class Running(Moves):
     def mean(self, dim: int, *, keepdim: bool = False) -> Running:
         return self.sum(dim, keepdim=keepdim) * (1 / max(self.shape[dim], 1))
 
+    def settled(self) -> Running:
+        """This, as one number: no sum that it was made of is taken apart any more."""
+        size = self.value.abs().nan_to_num(posinf=0.0)
+        errors = {
+            point: replace(e, bound=e.bound.clamp(max=UNKNOWN)) for point, e in self.errors.items()
+        }
+        return replace(self, magnitude=size, size=size, errors=errors)
+
     def square(self) -> Running:
-        return self * self
+        """Both factors err alike: 2 |x| e + e^2."""
+        x = self.settled()
+        most, likely = x.at_most() + x.magnitude, (x.size + x.likely()).square()
+        errors = {
+            point: Errors(
+                e.bound * most, e.spread * likely,
+                None if e.drift is None else e.drift * (x.value + x.drifted()),
+            )
+            for point, e in x.errors.items()
+        }  # fmt: skip
+        size = x.size.square()
+        made = Running(x.value.square(), x.profile, size, size, errors)
+        return made._rounded_arithmetic(terms=1)
 
     def exp(self) -> Running:
         return functions.exp(self)
@@ -149,9 +176,12 @@ class Running(Moves):
 
     def _rounded_arithmetic(self, terms: int) -> Running:
         """The error of adding ``terms`` terms in any order: n u / (1 - n u), of what they reach."""
-        form = self.profile.arithmetic
-        step = (form.u * self.at_most() + form.tiny) / (1 - terms * form.u)
-        self._add(ARITHMETIC, Errors(terms * step, terms * step.square()))
+        form, most = self.profile.arithmetic, self.at_most()
+        likely = torch.minimum(most, self.magnitude + self.deviation())
+        step, mostly = (
+            (form.u * reached + form.tiny) / (1 - terms * form.u) for reached in (most, likely)
+        )
+        self._add(ARITHMETIC, Errors(terms * step, terms * mostly.square()))
         return self
 
     def _add(self, point: str, errors: Errors) -> None:
@@ -196,8 +226,7 @@ class Running(Moves):
         made = _FUNCTIONS.get(function) or functions.KNOWN.get(function)
         if made is None:
             raise TypeError(f"running error analysis does not know {function.__name__}")
-        result: Running = made(*args, **(kwargs or {}))
-        return result
+        return made(*args, **(kwargs or {}))
 
 
 def _product(a: Running, b: Running, f: Callable[[Tensor, Tensor], Tensor], terms: int) -> Running:
@@ -265,11 +294,12 @@ def _einsum(equation: str, a: Any, b: Any) -> Running:
     return _product(first, second, lambda x, y: torch.einsum(equation, x, y), terms)
 
 
-_FUNCTIONS: dict[Any, Callable[..., Running]] = {
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.stack: partial(_joined, torch.stack),
     torch.cat: partial(_joined, torch.cat),
     torch.split: lambda x, sizes, dim=0: x.split(sizes, dim),
     torch.einsum: _einsum,
+    torch.ones_like: lambda x, **options: torch.ones_like(x.value, **options),
     # an exact tensor on the left
     **dict.fromkeys((Tensor.__mul__, Tensor.__rmul__, torch.mul, Tensor.mul), lambda a, b: b * a),
     **dict.fromkeys((Tensor.__add__, torch.add, Tensor.add), lambda a, b: b + a),
@@ -301,6 +331,8 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
             x = running(x, profile).evaluated(point)
         if point in CONSTANTS:
             form = profile.arithmetic
+        if point in SETTLED and isinstance(x, Running):
+            x = x.settled()
         if form is None:
             return x
         return running(x, profile).rounded(point, form, constant=point in EVALUATED | CONSTANTS)

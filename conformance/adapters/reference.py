@@ -1,11 +1,13 @@
 """The reference itself as a candidate: what the suite must accept first of all."""
 
 from lingspec.conformance.adapter import implements
+from lingspec.reference import LingConfig, layers
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
 from lingspec.reference import moe_route as _moe_route
 from lingspec.reference import rms_norm as _rms_norm
+from lingspec.reference.cache import LatentCache, LightningCache
 
 PROFILE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
 
@@ -43,3 +45,47 @@ def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: 
 @implements("lightning_log_decay", profile="fp32")
 def lightning_log_decay(heads, layer, layers, *, origin=1):  # type: ignore[no-untyped-def]
     return _log_decay(heads, layer, layers, origin=origin)
+
+
+# -- composites: weights come as they are, the configuration as the keys of a config.json ------
+
+LAYERS = {"float64": "fp64", "float32": "fp32"}
+
+
+def _composite(function, *inputs, weights, config, layer, positions, cache):  # type: ignore[no-untyped-def]
+    held = None
+    if cache is not None:
+        held = LightningCache(cache.state) if hasattr(cache, "state") else LatentCache(cache.rows)
+    made = LingConfig.from_dict(config)
+    y = function(*inputs, weights, made, layer=layer, positions=positions, cache=held)
+    if isinstance(held, LightningCache):
+        cache.state = held.state
+    elif held is not None:
+        cache.rows = held.rows
+    return y
+
+
+def _declared(op):  # type: ignore[no-untyped-def]
+    function = getattr(layers, op)
+
+    @implements(op, profile=LAYERS)
+    def layer_(x, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def]
+        return _composite(
+            function, x, weights=weights, config=config, layer=layer, positions=positions,
+            cache=cache,
+        )  # fmt: skip
+
+    return layer_
+
+
+lightning_layer, mla_layer, moe_block, decoder_layer = map(
+    _declared, ("lightning_layer", "mla_layer", "moe_block", "decoder_layer")
+)
+
+
+@implements("mtp_layer", profile=LAYERS)
+def mtp_layer(x, embedded, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def]
+    return _composite(
+        layers.mtp_layer, x, embedded, weights=weights, config=config, layer=layer,
+        positions=positions, cache=cache,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ __all__ = ["OPS", "UnknownOpError", "contract"]
 
 OPS = (
     "rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode", "moe_route",
+    "lightning_layer", "mla_layer", "moe_block", "decoder_layer", "mtp_layer",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lingspec.conformance import values
 from lingspec.conformance.accuracy.formats import of_dtype
-from lingspec.conformance.accuracy.limits import Limits, limits
+from lingspec.conformance.accuracy.limits import ANYTHING, Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.accuracy.running import analysing, running
 from lingspec.conformance.accuracy.variants import casting
@@ -21,8 +21,6 @@ from lingspec.reference import lightning_decode, rounding
 from lingspec.reference.ops.lightning_decode import step
 
 __all__ = ["LIGHTNING_DECODE"]
-
-ANYTHING = 1e300  # the limit of a padding row, which may hold any finite number
 
 
 def make(case: Case) -> Call:
@@ -70,6 +68,7 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
     now = limits("state_pool", [S], profile, state, coherent=call.coherent, heads=1)
     read = limits("o", [o], profile, output, coherent=call.coherent, heads=1)
     return {
+        # a padding row may hold any finite number
         "o": read.placed(torch.zeros(t["v"].shape, dtype=torch.float64), live, ANYTHING),
         "state_pool": now.placed(pool, slots[live], 0.0),
     }

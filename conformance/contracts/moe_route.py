@@ -14,11 +14,11 @@ from torch import Generator, Tensor
 from lingspec.conformance import values
 from lingspec.conformance.accuracy import functions
 from lingspec.conformance.accuracy.analysis import widened
-from lingspec.conformance.accuracy.choices import Following, Routed
+from lingspec.conformance.accuracy.choices import Following, routed
 from lingspec.conformance.accuracy.formats import of_dtype
 from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
-from lingspec.conformance.accuracy.running import Running, analysing, stored
+from lingspec.conformance.accuracy.running import analysing, stored
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import (
@@ -93,32 +93,22 @@ def authority(call: Call, profile: Profile) -> Expectations:
     clean = logits.double().masked_fill(free[:, None], 0.0)
     wide = bias.double()
     _, experts = moe_route(clean, wide, **p)
-    T, E = logits.shape
-    shape = (T, p["groups"], E // p["groups"])
     with rounding(analysing(profile)):
         scores = functions.sigmoid(stored(clean.to(logits.dtype), profile))
-        biased: Running = scores + stored(bias, profile)
-        pairs = biased.value.reshape(*shape).topk(2, dim=-1).values
-    bounds = biased.at_most() - biased.magnitude
-    u = profile.arithmetic.u
-    group_scores = pairs.sum(dim=-1)
-    most = bounds.reshape(*shape).amax(dim=-1)
-    routed = Routed(
-        "experts", experts.double(), biased.value, bounds, group_scores,
-        2 * most + u * (pairs.abs().sum(dim=-1) + 2 * most), free, p["top_groups"],
-    )  # fmt: skip
+        biased = scores + stored(bias, profile)
+    choice = routed(biased, experts, free, groups=p["groups"], top_groups=p["top_groups"])
 
-    def given(choice: Tensor) -> Limits | None:
-        there = (choice >= 0) & (choice < clean.shape[1])
-        if choice.shape != experts.shape or not bool(there.all()):
+    def given(chosen: Tensor) -> Limits | None:
+        there = (chosen >= 0) & (chosen < clean.shape[1])
+        if chosen.shape != experts.shape or not bool(there.all()):
             return None
         lines: Any = weighed  # of the reference, on running numbers
-        made = lines(scores, choice.long(), p["scaling"])
+        made = lines(scores, chosen.long(), p["scaling"])
         return limits("weights", [made], profile, of_dtype(logits.dtype), coherent=True)
 
     own = given(experts)
     assert own is not None
-    return {"weights": Following(own, "experts", given, ~free), "experts": routed}
+    return {"weights": Following(own, "experts", given, ~free), "experts": choice}
 
 
 def variants(call: Call, profile: Profile) -> list[dict[str, Any]]:

@@ -16,8 +16,11 @@ def declared(contract: Contract) -> bool:
 def check(session: Session) -> None:
     """Whole, then head and tail with the candidate's own state between them."""
     contract, whole = session.contract, session.authority
-    letter, (into, out_of) = contract.algebra.stateful, contract.algebra.state
+    letter = contract.algebra.stateful
     assert letter is not None
+    into, out_of = next(
+        pair for pair in contract.algebra.state if pair[1] in contract.returned(session.call)
+    )
     session.expect("authority", session.run(), whole)
 
     cut = session.case.cut
@@ -30,7 +33,7 @@ def check(session: Session) -> None:
         return
     resumed = session.run(tail.with_tensors(**{into: handed[out_of].to(session.dtype_of(out_of))}))
     session.expect("handover", resumed, {out_of: whole[out_of]}, f"after a cut at {at}")
-    for name in contract.results:
+    for name in contract.returned(session.call):
         axis = index_of(contract, name, letter)
         if axis is None:
             continue

@@ -33,7 +33,7 @@ def check(session: Session) -> None:
         for name in contract.algebra.ends.values():
             alone.tensors.pop(name, None)
         taken = {letter: list(range(*found[n])) for letter, found in places.items()}
-        want = {name: _part(session, name, taken, [n]) for name in contract.results}
+        want = {name: _part(session, name, taken, [n]) for name in contract.returned(session.call)}
         text = f"sequence {n} of {lengths} alone"
         if not session.expect("packed", session.run(alone), want, text):
             return
@@ -42,7 +42,7 @@ def check(session: Session) -> None:
         contract, call, {letter: [found[n] for n in order] for letter, found in places.items()}
     )
     turned = select(contract, turned, "N", order)
-    want = {name: _part(session, name, taken, order) for name in contract.results}
+    want = {name: _part(session, name, taken, order) for name in contract.returned(session.call)}
     text = f"packed {lengths[::-1]}, the sequences reversed"
     session.expect("packed", session.run(turned), want, text)
 

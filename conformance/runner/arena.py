@@ -102,7 +102,7 @@ class Arena:
         if torch.equal(now, before):
             return None
         allowed = before.clone()
-        for name in mutable:
+        for name in mutable & self.slots.keys():
             view(allowed, self.slots[name]).copy_(view(now, self.slots[name]))
         differ = (now != allowed).nonzero()
         return None if differ.numel() == 0 else self._name_of(int(differ[0]))

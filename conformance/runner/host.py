@@ -123,7 +123,7 @@ class Host:
     def call(
         self, candidate: int, tensors: Mapping[str, Tensor], params: Mapping[str, Any], *,
         positional: tuple[str, ...], outputs: tuple[str, ...],
-        mutable: frozenset[str] = frozenset(),
+        mutable: frozenset[str] = frozenset(), nested: Mapping[str, str] | None = None,
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
         poison: str = "nan", far: Mapping[str, int] | None = None,
     ) -> Outcome:  # fmt: skip
@@ -142,7 +142,7 @@ class Host:
             "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
-            "cotangents": list(cotangents or {}),
+            "cotangents": list(cotangents or {}), "nested": dict(nested or {}),
         }  # fmt: skip
         reply, payload = self._exchange(request)
         if reply["status"] != "ok":
@@ -161,7 +161,7 @@ class Host:
             self._dead(kill=True)
             return Outcome("crash", error="the process sent results that cannot be read")
         made.changed = self.arena.changed(before, mutable)
-        made.mutated = {name: self.arena.read(name) for name in mutable}
+        made.mutated = {name: self.arena.read(name) for name in mutable if name in self.arena.slots}
         return made
 
     # -- the process -------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -95,8 +97,6 @@ class Worker:
         }
 
     def _supports(self, request: dict[str, Any]) -> bool | str:
-        from types import SimpleNamespace
-
         declared = self.candidates[request["candidate"]].declared
         if declared.supports is None:
             return True
@@ -116,11 +116,15 @@ class Worker:
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
-        arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
+        array = candidate.declared.array
+        given = {n: _given(x, array) for n, x in inputs.items()} | request["params"]
+        arguments = nested(given, request["nested"])
         positional = [arguments.pop(n) for n in request["positional"]]
+        fields = {n: arguments.get(n.partition(".")[0]) for n in request["outputs"] if "." in n}
         before = _launches()
-        result = candidate.function(*positional, **arguments, **request["params"])
-        outputs = _taken(result, candidate.declared.array)
+        result = candidate.function(*positional, **arguments)
+        outputs = _taken(result, array)
+        outputs += _taken([_field(holder, n) for n, holder in fields.items()], array)
         wrong = _wrong_type(outputs, request["outputs"])
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
         if not wrong and trained and not any(x.requires_grad for x in outputs):
@@ -146,9 +150,10 @@ class Worker:
             n: x.detach().flip(-1).requires_grad_() if x.requires_grad else x
             for n, x in inputs.items()
         }
-        arguments = {n: _given(x, candidate.declared.array) for n, x in other.items()}
+        given = {n: _given(x, candidate.declared.array) for n, x in other.items()}
+        arguments = nested(given | request["params"], request["nested"])
         positional = [arguments.pop(n) for n in request["positional"]]
-        candidate.function(*positional, **arguments, **request["params"])
+        candidate.function(*positional, **arguments)
 
     def _reply(
         self, outputs: list[Tensor], names: list[str], told: dict[str, Any]
@@ -183,6 +188,23 @@ class Worker:
             whole = whole.cuda()
         _forbid_guards(whole.data_ptr(), slots, whole.numel())
         return {s.name: view(whole, s) for s in slots}, whole
+
+
+def nested(given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of one head (``weights.norm``, ``cache.state``) as a mapping, or as an object."""
+    made = {n: x for n, x in given.items() if "." not in n}
+    for head, kind in kinds.items():
+        inside = {n.partition(".")[2]: x for n, x in given.items() if n.startswith(f"{head}.")}
+        if kind == "mapping":
+            made[head] = inside
+        elif inside:
+            made[head] = SimpleNamespace(**inside)
+    return made
+
+
+def _field(holder: Any, name: str) -> Any:
+    """What a call left in a field of an argument; None where it took the field away."""
+    return getattr(holder, name.partition(".")[2], None)
 
 
 def _same(x: Tensor, was: Tensor) -> bool:

@@ -15,6 +15,7 @@ from lingspec.reference.layers.lightning_layer import lightning_layer
 from lingspec.reference.layers.mla_layer import mla_layer
 from lingspec.reference.layers.moe_block import Tap, mlp, moe_blocks, silent, tapped
 from lingspec.reference.ops.rms_norm import rms_norm
+from lingspec.reference.rounding import at
 from lingspec.reference.weights import Weights
 
 __all__ = ["attended", "decoder_layer", "fed_forward"]
@@ -75,7 +76,7 @@ def attended(
         y = lightning_layer(
             normed, weights, config, layer=layer, positions=positions, cache=cache, valid=now
         )
-    return x + tapped(tap, f"layers.{layer}.attention", y)
+    return at("residual", x + tapped(tap, f"layers.{layer}.attention", y))
 
 
 def fed_forward(
@@ -90,6 +91,10 @@ def fed_forward(
     else:
         made = [mlp(x, weights, f"{name}.mlp") for x in normed]
     return [
-        tapped(tap, f"layers.{layer}.output", h + tapped(tap, f"layers.{layer}.mlp", y))
+        tapped(
+            tap,
+            f"layers.{layer}.output",
+            at("residual", h + tapped(tap, f"layers.{layer}.mlp", y)),
+        )
         for h, y, tap in zip(hs, made, taps, strict=True)
     ]

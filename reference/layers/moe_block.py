@@ -17,6 +17,7 @@ from lingspec.reference.ops.moe_experts import combined, expert
 from lingspec.reference.ops.moe_logits import moe_logits
 from lingspec.reference.ops.moe_route import moe_route, weighed
 from lingspec.reference.precision import FLOATS
+from lingspec.reference.rounding import at
 from lingspec.reference.weights import Weights
 
 __all__ = ["Tap", "mlp", "moe_block", "moe_blocks", "silent", "tapped"]
@@ -77,7 +78,8 @@ def moe_blocks(
     made = [y.view_as(x) for x, y in zip(xs, each, strict=True)]
     if not config.num_shared_experts:
         return made
-    return [y + mlp(x, weights, f"{name}.shared_experts") for x, y in zip(xs, made, strict=True)]
+    shared = [mlp(x, weights, f"{name}.shared_experts") for x in xs]
+    return [at("residual", y + also) for y, also in zip(made, shared, strict=True)]
 
 
 def _routed(

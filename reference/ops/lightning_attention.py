@@ -96,7 +96,7 @@ def by_sequence(
         q_n, k_n, v_n = (work(x[:, tokens]) for x in (q, k, v))
         parts.append(forward(q_n, k_n, v_n, work(log_decay), scale, S))
     o, final_state = zip(*parts, strict=True)
-    return torch.cat(o, dim=1).to(q.dtype), torch.cat(final_state, dim=0)
+    return at("output", torch.cat(o, dim=1).to(q.dtype)), torch.cat(final_state, dim=0)
 
 
 def sequences(q: Tensor, cu_seqlens: Tensor | None) -> list[tuple[slice, slice]]:

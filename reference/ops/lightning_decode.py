@@ -68,7 +68,7 @@ def lightning_decode(
 
     state_pool[row] = S
     result = torch.zeros_like(v)
-    result[live] = o.to(q.dtype)
+    result[live] = at("output", o.to(q.dtype))
     return result
 
 

@@ -1,0 +1,278 @@
+"""What the contracts of the composite ops share: configurations, weights, near ties, cases.
+
+A composite takes its weights as a mapping of the released names, and its configuration as the keys
+of a `config.json`; its cache is an object with the field ``state`` (Lightning) or ``rows`` (MLA).
+
+Letters: B batch, T tokens, D hidden size, L layer, S cached rows, H heads, K head dim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from lingspec.conformance import values
+from lingspec.conformance.accuracy.analysis import Analysis
+from lingspec.conformance.accuracy.limits import ANYTHING, Limits
+from lingspec.conformance.accuracy.profiles import Profile
+from lingspec.conformance.accuracy.running import Running, running
+from lingspec.conformance.case import Call, Case, CaseError, dtype_of
+from lingspec.conformance.contract import Contract, Pick, Relation, TensorSpec, Values
+from lingspec.conformance.contracts._margins import near_ties
+from lingspec.reference.cache import LatentCache, LightningCache
+from lingspec.reference.config import LingConfig
+from lingspec.reference.layout import FLOAT32, layer_tensors
+from lingspec.reference.synthetic import Synthetic
+
+__all__ = [
+    "CONFIGS", "FAMILIES", "LAWS", "LAYOUTS", "SIGNATURE", "Composite", "contract_of", "shifted",
+]  # fmt: skip
+
+BASE = LingConfig(
+    vocab_size=64, hidden_size=24, intermediate_size=40, num_hidden_layers=5,
+    num_attention_heads=3, num_key_value_heads=3, head_dim=8, layer_group_size=2,
+    group_norm_size=3, q_lora_rank=12, kv_lora_rank=16, qk_nope_head_dim=10, qk_rope_head_dim=4,
+    v_head_dim=6, num_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
+    moe_intermediate_size=12, routed_scaling_factor=2.5, num_nextn_predict_layers=1,
+    max_position_embeddings=4096, pad_token_id=0, eos_token_id=1, dtype="float32",
+)  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
+    "mscale": 1.0, "mscale_all_dim": 1.0,
+}  # fmt: skip
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fullq": {"q_lora_rank": None},
+    "biased": {"use_qkv_bias": True, "use_bias": True},
+    "unnormed": {"use_qk_norm": False, "group_norm_size": 1},
+    "yarn": {"rope_scaling": YARN},
+    "alone": {"num_experts_per_tok": 1, "num_shared_experts": 0, "n_group": 1, "topk_group": 1},
+    "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3},
+}
+# Those of independent values: of a whole layer no bound says much, so likelihoods must hold.
+FAMILIES = ("normal", "small", "heavy", "zeros", "mixed")
+LAWS = (
+    "authority", "causality", "handover", "permutation", "determinism", "untouched", "strides",
+    "invariance", "shapes",
+)  # fmt: skip
+SIGNATURE = "(x[B,T,D], weights, config, *, layer, positions[B,T], cache=None) -> y[B,T,D]"
+LAYOUTS = ("dense", "fused", "padded", "stepped", "transposed")
+OFFSETS = (0, 1, 255, 257, 4000)
+
+
+def config_of(name: str) -> LingConfig:
+    """One of `CONFIGS`."""
+    return dataclasses.replace(BASE, **CONFIGS[name])
+
+
+def told(config: LingConfig) -> dict[str, Any]:
+    """The keys of a `config.json`, the layer origin always among them."""
+    return {**config.to_dict(), "decay_layer_origin": config.decay_layer_origin}
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A composite op: the function of the reference, and which layers and caches it takes."""
+
+    op: str
+    function: Callable[..., Any]
+    layers: tuple[int, ...]
+    cached: bool = True
+    embedded: bool = False  # a second input, as x
+    routes: bool = True  # to experts, in some layers
+    others: tuple[Callable[..., Any], ...] = ()  # further formulations
+
+    # -- calls -------------------------------------------------------------------------------
+
+    def make(self, case: Case) -> Call:
+        """Activations, weights of the layer, positions, and a cache of earlier tokens."""
+        a, config = case.axes, config_of(case.traits["config"])
+        if a["L"] not in self.layers:
+            raise CaseError(f"case {str(case)!r} has L = {a['L']}, but must have {self.layers}")
+        g, dtype = values.rng(case.seed), case.torch_dtype
+        shape = (a["B"], a["T"], config.hidden_size)
+        tensors: dict[str, Tensor] = {}
+        for turn, name in enumerate(("x", "embedded") if self.embedded else ("x",)):
+            x = values.tokens(case.traits["values"], shape, g, salt=0)
+            x = 0.25 * x if dtype == torch.float16 else x
+            tensors[name] = values.laid_out(x.to(dtype), values.layout_of(case, turn))
+        start = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])
+        first = a["S"] if "cache" in case.flags else start[:, None]
+        tensors["positions"] = first + torch.arange(a["T"]).expand(a["B"], a["T"])
+        tensors |= self._weights(config, a["L"], case.seed, dtype)
+        if "cache" in case.flags:
+            tensors |= self._cache(config, a, g, dtype)
+        params = {"config": told(config), "layer": a["L"]}
+        return Call(case.op, tensors, params)
+
+    def _weights(
+        self, config: LingConfig, layer: int, seed: int, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        wide = dtype_of("state", dtype)
+        made = Synthetic(config, seed % 97, torch.float32)
+        found = {name: made[name] for name, _ in layer_tensors(config, layer)}
+        for name, x in found.items():
+            if name.endswith(FLOAT32):  # biases so far apart that most margins are wide
+                order = torch.randperm(x.numel(), generator=values.rng(seed, "bias"))
+                found[name] = 0.25 * order.float() - 1.0
+        return {
+            f"weights.{name}": x.to(wide if name.endswith(FLOAT32) else dtype)
+            for name, x in found.items()
+        }
+
+    def _cache(
+        self, config: LingConfig, a: Mapping[str, int], g: Generator, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        if config.is_mla(a["L"]):
+            width = config.kv_lora_rank + config.qk_rope_head_dim
+            rows = torch.randn(a["B"], a["S"], width, generator=g, dtype=torch.float64)
+            return {"cache.rows": rows.to(dtype)}
+        H, K = config.num_attention_heads, config.head_dim
+        state = torch.randn(a["B"], H, K, K, generator=g, dtype=torch.float64)
+        return {"cache.state": (0.5 * state).to(dtype_of("state", dtype))}
+
+    def draw(self, pick: Pick, law: str, cost: str, dtype: str) -> Case:
+        """Structure first, then values; a cache where the law cuts."""
+        small = cost == "interpreted"
+        least = 2 if law in ("permutation", "determinism") else 1
+        B = pick(range(least, 4)) if law != "authority" else pick((1, 2, 3, 0))
+        counts: tuple[int, ...] = (2, 3, 5, 9, 17, *(() if small else (33,)))
+        if law == "authority":
+            counts = (*counts, 1, 0, *(() if small else (33, 65)))
+        elif law != "causality":
+            counts = (1, *counts)
+        layer = pick(self.layers)
+        cached = self.cached and (law == "handover" or pick((False, False, True)))
+        axes = {"B": B, "T": pick(counts), "L": layer, "S": pick((0, 1, 5, 16)) if cached else 0}
+        traits = {
+            "config": pick(tuple(CONFIGS)), "values": pick(FAMILIES),
+            "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
+        }  # fmt: skip
+        cut = pick(range(33)) if law in ("causality", "handover") else 0
+        flags = frozenset({"cache"} if cached else ())
+        return Case(self.op, dtype, axes, traits, flags, None, cut, pick(range(0x10000)), law)
+
+    # -- authority ---------------------------------------------------------------------------
+
+    def run(self, **given: Any) -> tuple[Any, ...]:
+        """The reference on flat arguments: y, and the cache where there is one."""
+        return self.tapped(None, **given)
+
+    def tapped(self, tap: Callable[[str, Any], Any] | None, **given: Any) -> tuple[Any, ...]:
+        """`run`, with a tap where the function has one."""
+        config = LingConfig.from_dict(given["config"])
+        weights = {n.removeprefix("weights."): x for n, x in given.items() if n[:8] == "weights."}
+        inputs = [given[n] for n in (("x", "embedded") if self.embedded else ("x",))]
+        cache: Any = None
+        if "cache.state" in given:
+            cache = LightningCache(given["cache.state"])
+        elif "cache.rows" in given:
+            cache = LatentCache(given["cache.rows"])
+        positions = given["positions"]
+        if isinstance(inputs[0], Running):  # the table of angles errs too
+            positions = running(positions.double(), inputs[0].profile)
+        more = {} if tap is None else {"tap": tap}
+        y = self.function(
+            *inputs, weights, config, layer=given["layer"], positions=positions, cache=cache, **more
+        )
+        if cache is None:
+            return (y,)
+        return y, cache.state if isinstance(cache, LightningCache) else cache.rows
+
+    def authority(self, call: Call, profile: Profile) -> dict[str, Limits]:
+        """In float64, with limits; none for tokens whose experts no margin decides."""
+        seen: dict[str, Any] = {}
+
+        def tap(name: str, x: Any) -> None:
+            seen[name.rpartition(".")[2]] = x
+
+        def op(**given: Any) -> tuple[Any, ...]:
+            return self.tapped(tap if self.routes else None, **given)
+
+        found = Analysis(op, self.inputs, self._there(call), self._forms()).authority(call, profile)
+        if "router_logits" not in seen:
+            return found
+        y, near = found["y"], near_ties(seen["router_logits"], call)[..., None]
+        room = torch.zeros_like(y.bound).masked_fill(near, ANYTHING)
+        found["y"] = dataclasses.replace(
+            y, bound=torch.maximum(y.bound, room), likely=torch.maximum(y.likely, room),
+            deviation=y.deviation.masked_fill(near, 0.0),
+        )  # fmt: skip
+        return found
+
+    def variants(self, call: Call, profile: Profile) -> list[dict[str, Any]]:
+        """As `Analysis.variants`."""
+        return Analysis(self.run, self.inputs, self._there(call)).variants(call, profile)
+
+    def _forms(self) -> tuple[Callable[..., tuple[Any, ...]], ...]:
+        return tuple(
+            dataclasses.replace(self, function=other, others=()).run for other in self.others
+        )
+
+    def _there(self, call: Call) -> tuple[TensorSpec, ...]:
+        """What ``call`` returns."""
+        return tuple(s for s in self.outputs if not s.optional or s.name in call.tensors)
+
+    # -- the contract ------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Arguments, but for the weights, which are named by the configuration."""
+        more = (TensorSpec("embedded", "BTD", "input"),) if self.embedded else ()
+        specs = (TensorSpec("x", "BTD", "input"), *more, TensorSpec("positions", "BT", "index"))
+        return (*specs, *self._caches()) if self.cached else specs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Results."""
+        y = TensorSpec("y", "BTD", "input")
+        return (y, *self._caches()) if self.cached else (y,)
+
+    def _caches(self) -> tuple[TensorSpec, ...]:
+        kinds = {BASE.is_mla(layer) for layer in self.layers}
+        specs = {
+            False: TensorSpec("cache.state", "BHKV", "state", optional=True),
+            True: TensorSpec("cache.rows", "BSZ", "input", optional=True),
+        }
+        return tuple(specs[kind] for kind in sorted(kinds))
+
+
+def _moved(call: Call, g: Generator) -> Call | None:
+    if "cache.rows" in call.tensors or "cache.state" in call.tensors:
+        return None
+    by = (1, 64, 1000)[int(torch.randint(0, 3, (1,), generator=g))]
+    return call.with_tensors(positions=call.tensors["positions"] + by)
+
+
+def _unmoved(before: Values, after: Values, _: Call) -> bool:
+    return torch.allclose(before["y"], after["y"], rtol=1e-9, atol=1e-9)
+
+
+shifted = Relation("all positions later by the same", "invariance", _moved, _unmoved)
+
+
+def contract_of(composite: Composite, **more: Any) -> Contract:
+    """The contract of a composite; ``more`` is what is its own."""
+    caches = [s.name for s in composite.inputs if s.optional]
+    inputs = ("x", "embedded") if composite.embedded else ("x",)
+    return Contract(
+        op=composite.op,
+        inputs=composite.inputs,
+        params={"config": "the keys of a config.json", "layer": "from 0"},
+        outputs=composite.outputs,
+        positional=(*inputs, "weights", "config"),
+        mutable=frozenset(caches),
+        nested={"weights": "mapping", "cache": "object"},
+        axes={"B": (0, 3), "T": (0, 65), "L": (0, 5), "S": (0, 16)},
+        flags=("cache",),
+        make=composite.make,
+        authority=composite.authority,
+        variants=composite.variants,
+        draw=composite.draw,
+        **more,
+    )
