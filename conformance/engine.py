@@ -52,6 +52,8 @@ def judge_case(
         verdict.status, verdict.reason = "NOT SUPPORTED", str(why)
     except Stop:
         pass
+    session.settle()
+    verdict.bits = session.bits
     verdict.findings, verdict.worst = session.findings, session.worst
     if session.findings:
         verdict.status, verdict.reason = _status(session.findings), ""
@@ -73,7 +75,7 @@ def _judgeable(session: Session) -> bool:
 
 
 def _status(findings: list[Finding]) -> str:
-    for status in ("CRASH", "TIMEOUT", "REJECTED", "FAIL"):
+    for status in ("REJECTED", "CRASH", "TIMEOUT", "FAIL"):
         if any(f.status == status for f in findings):
             return status
     return "PASS"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lingspec.conformance.findings import Finding
-from lingspec.conformance.laws import law
+from lingspec.conformance.laws import sentence
 from lingspec.conformance.report import PartReport, Report
 
 __all__ = ["again", "failure", "lines"]
@@ -67,7 +67,7 @@ def failure(
     ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for; ``bundle`` the
     file to replay where the values are not those that the case makes.
     """
-    yield f"  law       {law(finding.law).sentence}: {finding.text}"
+    yield f"  law       {sentence(finding.law)}: {finding.text}"
     if finding.where:
         yield f"  where     {finding.where}"
     if finding.got_want:
@@ -91,7 +91,8 @@ def _headline(report: Report, part: PartReport) -> str:
         name += f" · {part.part.candidate.name}"
     device = report.device_of(part)
     head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {device}"
-    said = f"FAIL {bad} of {total}" if status == "FAIL" else f"{status} {total}"
+    broken = status in ("FAIL", "REJECTED")
+    said = f"{status} {bad} of {total}" if broken else f"{status} {total}"
     worst = max((v.worst for v in part.verdicts), default=0.0)
     return f"{head}  {said}" + (
         f", worst error {worst:.2g} of its limit" if status == "PASS" else ""

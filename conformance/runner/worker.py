@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
 from lingspec.conformance.runner.arena import Slot, view
-from lingspec.conformance.runner.protocol import Closed, receive, send
+from lingspec.conformance.runner.protocol import Closed, digest, receive, send
 from lingspec.conformance.runner.sources import sources
+from lingspec.conformance.runner.watch import Watch
 
 __all__ = ["Worker"]
 
@@ -25,12 +26,12 @@ __all__ = ["Worker"]
 class Worker:
     """Serves requests on a socket until it closes."""
 
-    def __init__(self, sock: socket.socket, *, device: str) -> None:
-        self.sock, self.device, self.pid = sock, device, os.getpid()
+    def __init__(self, sock: socket.socket, device: str, watch: Watch) -> None:
+        self.sock, self.device, self.watch, self.pid = sock, device, watch, os.getpid()
         self.candidates: list[targets.Candidate] = []
         self.bytes = torch.empty(0, dtype=torch.uint8)
         self.baseline = set(sys.modules)
-        self.earlier: list[tuple[str, Tensor, Tensor]] = []  # results of the last call, and copies
+        self.earlier: list[tuple[str, Tensor]] = []  # results of the last call
 
     def serve(self) -> None:
         """Answer until the judge hangs up."""
@@ -42,6 +43,7 @@ class Worker:
                     reply, payload = {"status": "ok"}, b""
                 else:
                     reply, payload = self._answer(request)
+                    self.watch.look()
                 if os.getpid() != self.pid:  # the candidate forked, and this is not the process
                     os._exit(0)
                 send(self.sock, reply | {"nonce": request["nonce"]}, payload)
@@ -56,11 +58,15 @@ class Worker:
                 return {"status": "ok", "answer": self._supports(request)}, b""
             if request["do"] == "sources":
                 return {"status": "ok", "sources": self._sources()}, b""
+            if request["do"] == "again":
+                return {"status": "ok", "before": self._digests()}, b""
             return self._call(request)
         except targets.TargetError as wrong:
             return {"status": wrong.kind, "error": str(wrong)}, b""
         except BaseException as error:
-            return {"status": "crash", **_words(error)}, b""
+            words = _words(error)
+            full = isinstance(error, MemoryError) or "can't allocate memory" in words["error"]
+            return {"status": "memory" if full else "crash", **words}, b""
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -118,7 +124,7 @@ class Worker:
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
         positional = [arguments.pop(n) for n in request["positional"]]
-        before = _launches()
+        before, launched = self._digests(), _launches()
         result = candidate.function(*positional, **arguments, **request["params"])
         outputs = _taken(result, candidate.declared.array)
         wrong = _wrong_type(outputs, request["outputs"])
@@ -127,7 +133,7 @@ class Worker:
             wrong = f"no result has a gradient, but must have those of {', '.join(request['grad'])}"
         if wrong:
             return {"status": "wrong", "error": wrong}, b""
-        overwritten = next((n for n, x, was in self.earlier if not _same(x, was)), None)
+        after = self._digests()
         if request["grad"]:
             self._another(candidate, request, inputs)  # between a call and its gradients
             named = dict(zip(request["outputs"], outputs, strict=True))
@@ -135,7 +141,7 @@ class Worker:
         if self.device == "cuda":
             torch.cuda.synchronize()
             self.bytes[: whole.numel()].copy_(whole)
-        told = {"launches": _launches() - before, "overwritten": overwritten}
+        told = {"launches": _launches() - launched, "before": before, "after": after}
         return self._reply(outputs, request["outputs"], told)
 
     def _another(
@@ -161,13 +167,16 @@ class Worker:
             for o, s in zip(outputs, shared, strict=True)
         ]  # fmt: skip
         dense = [o.detach().cpu().contiguous() for o in outputs]
-        payload = b"".join(bytes(o.reshape(-1).view(torch.uint8).numpy()) for o in dense)
+        payload = b"".join(map(_bytes, dense))
         self.earlier = [
-            (n, o.detach(), d.clone())
-            for n, o, d, s in zip(names, outputs, dense, shared, strict=False) if not s
-        ]  # fmt: skip
+            (n, o.detach()) for n, o, s in zip(names, outputs, shared, strict=False) if not s
+        ]
         told |= {"modules": len(sys.modules)}
         return {"status": "ok", "outputs": described, **told}, payload
+
+    def _digests(self) -> dict[str, str]:
+        """Of the last call's results, as they are now; it is the judge who compares."""
+        return {n: digest(_bytes(x.cpu().contiguous())) for n, x in self.earlier}
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -185,10 +194,8 @@ class Worker:
         return {s.name: view(whole, s) for s in slots}, whole
 
 
-def _same(x: Tensor, was: Tensor) -> bool:
-    """Bit for bit: NaN is itself."""
-    now = x.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return torch.equal(now, was.reshape(-1).view(torch.uint8))
+def _bytes(x: Tensor) -> bytes:
+    return bytes(x.reshape(-1).view(torch.uint8).numpy())
 
 
 def _gradients(
