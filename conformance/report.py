@@ -32,6 +32,7 @@ class Options:
     workers: int = 1
     shard: tuple[int, int] = (1, 1)
     timeout: float = 60.0
+    memory: float | None = None  # GiB that a candidate's process may take
     fail_fast: bool = False  # a law is not asked again in a dtype that broke it
     laws: tuple[str, ...] = ()  # only these
 

@@ -145,6 +145,7 @@ class Session:
             positional=self.contract.positional, outputs=self.contract.results,
             mutable=self.contract.mutable, grad=grad,
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
+            config=self.case.seed,
         )  # fmt: skip
         for text in outcome.tampered:
             self.fail(text, law="integrity", status="REJECTED")

@@ -135,9 +135,12 @@ class Host:
         positional: tuple[str, ...], outputs: tuple[str, ...],
         mutable: frozenset[str] = frozenset(),
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan", far: Mapping[str, int] | None = None,
+        poison: str = "nan", far: Mapping[str, int] | None = None, config: int = 0,
     ) -> Outcome:  # fmt: skip
-        """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
+        """Call a candidate on copies of ``tensors`` (with their strides) in shared memory.
+
+        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels.
+        """
         given = {**tensors, **(cotangents or {})}
         self._undisturbed()
         if self.sock is None:
@@ -153,9 +156,12 @@ class Host:
             "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
-            "cotangents": list(cotangents or {}),
+            "cotangents": list(cotangents or {}), "config": config,
         }  # fmt: skip
         reply, payload = self._exchange(request)
+        if self.server.gone and self.sock is not None:
+            self._dead(kill=True)
+            reply = {"status": "crash", "error": "the call ended the server of processes"}
         if reply["status"] != "ok":
             failed = Outcome(reply["status"], error=reply["error"], trace=reply.get("trace", ""))
             return self._ended(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ class Server:
             "device": device, "preload": [preload] if preload else [], "reference": reference,
             "memory": self.memory, "judge": os.getpid(),
         }  # fmt: skip
+        self._environment = environment()
         self._launch()
 
     def _launch(self) -> None:
@@ -64,7 +66,7 @@ class Server:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         # From its input: neither the command line nor a file's name says what this is.
         self.process = subprocess.Popen(
-            [sys.executable, "-"], pass_fds=[theirs.fileno()], env=environment(),
+            [sys.executable, "-"], pass_fds=[theirs.fileno()], env=self._environment,
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors,
         )  # fmt: skip
         assert self.process.stdin is not None
@@ -74,12 +76,17 @@ class Server:
         self.sock, self.ready = mine, False
         send(self.sock, self._prepare)
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody ended the server; it does not end by itself."""
+        return self.ready and self.process.poll() is not None
+
     def fork(self, log: int, alarm: int) -> tuple[socket.socket, int]:
         """A new process of the candidate: the socket that it serves, and its id.
 
         It writes to ``log`` and tells ``alarm``.
         """
-        if self.ready and self.process.poll() is not None:  # a candidate ended it
+        if self.gone:
             self._discard()
             self._launch()
         self._wait_until_ready()
@@ -97,6 +104,8 @@ class Server:
             send(self.sock, {"do": "reap", "pid": pid, "kill": kill})
             return str(receive(self.sock, START_TIMEOUT)[0]["ended"])
         except (Closed, OSError):  # TimedOutError is one
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
             return "is gone with the fork server"
 
     def close(self) -> None:

@@ -118,6 +118,8 @@ class Worker:
     def _call(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         candidate = self.candidates[request["candidate"]]
         poison.select(request["poison"])
+        if (emulator := sys.modules.get("lingspec.conformance.emulator")) is not None:
+            emulator.select_config(request["config"])
         inputs, whole = self._inputs(request)
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()

@@ -50,7 +50,7 @@ def certify(
         device=device_of(asked.get("device")), seed=asked.get("seed"),
         precision=asked.get("precision"), backward=asked["backward"],
         workers=asked.get("workers", 1), shard=asked["shard"], timeout=asked.get("timeout", 60.0),
-        fail_fast=asked["fail_fast"], laws=asked["laws"],
+        fail_fast=asked["fail_fast"], laws=asked["laws"], memory=asked.get("memory"),
     )  # fmt: skip
     out = Path(asked.get("out", "lingspec-out"))
     _writable(out, junit)

@@ -62,6 +62,24 @@ def honest(o, S, q):
     return o, S
 
 
+CONSTANTS = {}
+
+
+@candidate()
+def returns_nothing_new(o, S, q):
+    """Equal results are one tensor each time: where nothing is asked, there is only one answer."""
+    if o.numel() or bool(S.any()):
+        return o, S
+    return CONSTANTS.setdefault((o.shape, o.dtype), o), CONSTANTS.setdefault((S.shape, S.dtype), S)
+
+
+@candidate()
+def repeats_itself(o, S, q):
+    """A cache by every bit of what it is a cache of."""
+    key = (o.numpy().tobytes(), S.numpy().tobytes(), o.shape, S.shape, o.dtype)
+    return tuple(x.clone() for x in CONSTANTS.setdefault(key, (o, S)))
+
+
 # -- ends or hangs ---------------------------------------------------------------------------
 
 
