@@ -56,6 +56,7 @@ class Arena:
 
         Those in ``far`` are spread along an axis, so that its last member lies beyond 2^31.
         """
+        self.sealed = None
         far = far or {}
         self.slots, at, shrink = {}, GUARD, self.sparse and not far
         self.sparse = bool(far)

@@ -29,7 +29,7 @@ def right(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     start = torch.zeros(N, H, K, v.shape[-1], dtype=wide)
     start = start if initial_state is None else initial_state.clone()
     decay = log_decay.exp()[:, None, None]
-    rows, states = [v.to(wide)[:, :0]], []
+    rows, states = [v.to(wide)[:, :0]], [start[:0]]
     for n, (first, last) in enumerate(pairwise(ends)):
         S = start if cu_seqlens is None else start[n : n + 1]
         for t in range(first, last):

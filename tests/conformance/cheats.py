@@ -73,6 +73,11 @@ def right_for_the_first_calls(o, S, q):
     return (o if next(CALLS) <= 40 else o * 1.01), S
 
 
+@candidate()
+def less_careful_when_it_is_known(o, S, q):
+    return (o if next(CALLS) <= 8 else o * (1 + 2.0**-23)), S
+
+
 # -- the reference, and whoever judges ---------------------------------------------------------
 
 
