@@ -70,12 +70,12 @@ def returns_the_result_of_the_call_before(o, S, q):
 
 @candidate()
 def right_for_the_first_calls(o, S, q):
-    return (o if next(CALLS) <= 40 else o * 1.01), S
+    return (o if next(CALLS) <= 15 else o * 1.01), S
 
 
 @candidate()
 def less_careful_when_it_is_known(o, S, q):
-    return (o if next(CALLS) <= 8 else o * (1 + 2.0**-23)), S
+    return (o if next(CALLS) <= 4 else o * (1 + 2.0**-23)), S
 
 
 # -- the reference, and whoever judges ---------------------------------------------------------
