@@ -91,7 +91,7 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
         except (BundleError, CaseError, ConfigError, UnknownOpError) as wrong:
             code = _refuse(wrong, 2)
         except TargetRefused as refused:
-            code = _refuse(refused, 4 if refused.kind == "environment" else 2)
+            code = _refuse(refused, {"environment": 4, "integrity": 1}.get(refused.kind, 2))
         except CertificateError as untrue:
             code = _refuse(untrue, 1)
         except ContractError as refused:  # a case whose numbers the op does not allow

@@ -28,7 +28,7 @@ HISTORY = 6  # calls that are remembered, with their inputs
 
 
 class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
-    """The target cannot be had; ``kind`` is ``usage`` or ``environment``."""
+    """The target cannot be had; ``kind`` is ``usage``, ``environment`` or ``integrity``."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -239,6 +239,9 @@ class Host:
         reply = self._ask(
             {"do": "load", "target": self.target, "op": self.op, "backward": self.backward}
         )
+        if reply["status"] != "ok" and (told := self._told()):
+            text = f"target {self.target!r} is REJECTED before it is called: {told[0]}"
+            raise TargetRefused("integrity", text)
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused(reply["status"], reply["error"])
         if reply["status"] != "ok":

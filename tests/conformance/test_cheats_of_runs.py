@@ -95,6 +95,16 @@ def test_what_ends_one_candidate_is_a_finding_and_the_other_is_judged(certify, t
     assert all(said in f["text"] for f in found)
 
 
+def test_a_module_that_imports_the_reference_does_not_conform(certify):
+    Path("borrows.py").write_text("from lingspec.reference import lightning_attention as f")
+    result = certify("borrows:f", "--op", ATTENTION)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "lingspec: target 'borrows:f' is REJECTED before it is called: the candidate asked for "
+        "lingspec.reference"
+    ]
+
+
 def test_wrong_after_many_calls_and_right_in_a_fresh_process_is_rejected(certify):
     result = certify("cheats:right_for_the_first_calls", "--profile", "smoke", "--json")
     report, found = texts(result)
