@@ -79,7 +79,7 @@ class Case:
         return replace(self, **changes)
 
     def described(self) -> dict[str, Any]:
-        """What an adapter's `supports` is shown."""
+        """What an adapter's `supports` is shown: not which law asks, nor how values are drawn."""
         axes = dict(self.axes)
         if self.lengths is not None:
             axes |= {"B": 1, "T": sum(self.lengths), "N": len(self.lengths)}
@@ -87,7 +87,8 @@ class Case:
         return {
             **axes, "op": self.op, "dtype": str(self.torch_dtype).removeprefix("torch."),
             "packed": self.lengths is not None, "has_state": "state" in self.flags,
-            "grad": self.law == "gradients", **dict(self.traits),
+            "grad": self.law == "gradients",
+            **{k: v for k, v in self.traits.items() if k not in ("values", "layout")},
         }  # fmt: skip
 
     @classmethod

@@ -18,9 +18,11 @@ from lingspec.conformance.contracts import contract
 from lingspec.conformance.engine import judge_case
 from lingspec.conformance.findings import Verdict
 from lingspec.conformance.plan import plan
+from lingspec.conformance.recheck import recheck
 from lingspec.conformance.report import Options, PartReport, Report
 from lingspec.conformance.run import Part, laws_for, parts
 from lingspec.conformance.runner.host import Host, Server, TargetRefused
+from lingspec.conformance.runner.server import allowance
 from lingspec.conformance.workers import follow_parent
 
 __all__ = ["Task", "opened", "run", "tasks_of", "work_of"]
@@ -74,6 +76,7 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
             broken |= {(task.part, finding.law) for finding in verdict.findings}
             loaded |= sources
             progress(n + 1, len(tasks), verdict)
+        recheck(host, reports, options)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
         if options.laws:  # an op that declares none of them was not judged
@@ -101,7 +104,7 @@ def opened(options: Options) -> Iterator[Host]:
     registered = head in ("mutants", "honest")
     server = Server(
         options.device, "lingspec.conformance.registry" if registered else "",
-        reference=head == "reference",
+        reference=head == "reference", memory=allowance(options.memory, options.workers),
     )  # fmt: skip
     try:
         op = options.ops[0] if len(options.ops) == 1 else None

@@ -91,7 +91,7 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
         except (BundleError, CaseError, ConfigError, UnknownOpError) as wrong:
             code = _refuse(wrong, 2)
         except TargetRefused as refused:
-            code = _refuse(refused, 4 if refused.kind == "environment" else 2)
+            code = _refuse(refused, {"environment": 4, "integrity": 1}.get(refused.kind, 2))
         except CertificateError as untrue:
             code = _refuse(untrue, 1)
         except ContractError as refused:  # a case whose numbers the op does not allow
@@ -168,6 +168,9 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
 @click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
 @click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
+@click.option(
+    "--memory", type=click.FloatRange(1, 1 << 20), help="GiB for a process: 3/4 of what is free."
+)
 @click.option("--fail-fast", is_flag=True, help="Do not ask a law again that was broken.")
 @click.option(
     "--law", "laws", multiple=True, type=click.Choice(LAWS), help="Only this law; may be repeated."

@@ -17,7 +17,7 @@ __all__ = ["KEYS", "ConfigError", "defaults"]
 
 KEYS = {
     "target": str, "profile": str, "device": str, "precision": str, "seed": int, "out": str,
-    "workers": int, "timeout": float,
+    "workers": int, "timeout": float, "memory": float,
 }  # fmt: skip
 
 
@@ -28,6 +28,7 @@ MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda x: x >= 0, "an integer >= 0"),
     "workers": (lambda x: x >= 1, "an integer >= 1"),
     "timeout": (lambda x: 1 <= x < math.inf, "a number of seconds >= 1"),
+    "memory": (lambda x: 1 <= x <= 1 << 20, "a number of GiB >= 1"),
     "target": (bool, "a target"),
     "out": (bool, "a folder"),
 }

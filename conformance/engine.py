@@ -22,7 +22,7 @@ from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.runner.host import CandidateInfo, Host
 from lingspec.conformance.session import Memo, NothingToCheck, Refused, Session, Stop
 
-__all__ = ["judge_case"]
+__all__ = ["judge_case", "status_of"]
 
 
 def judge_case(
@@ -57,9 +57,11 @@ def judge_case(
         verdict.status, verdict.reason = "NOT SUPPORTED", str(why)
     except Stop:
         pass
+    session.settle()
+    verdict.bits = session.bits
     verdict.findings, verdict.worst = session.findings, session.worst
     if session.findings:
-        verdict.status, verdict.reason = _status(session.findings), ""
+        verdict.status, verdict.reason = status_of(session.findings), ""
     if power and verdict.status == "PASS" and not contract.algebra.bits:
         verdict.killed, verdict.applicable = _power(session)
     verdict.seconds, verdict.launches = time.monotonic() - began, host.launches - launched
@@ -77,8 +79,9 @@ def _judgeable(session: Session) -> bool:
     return all(want.finite() for want in session.authority.values())
 
 
-def _status(findings: list[Finding]) -> str:
-    for status in ("CRASH", "TIMEOUT", "REJECTED", "FAIL"):
+def status_of(findings: list[Finding]) -> str:
+    """What a case comes to with these findings: the word that weighs most."""
+    for status in ("REJECTED", "CRASH", "TIMEOUT", "FAIL"):
         if any(f.status == status for f in findings):
             return status
     return "PASS"

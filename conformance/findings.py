@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["STATUSES", "Finding", "Verdict"]
+__all__ = ["NEVER_WAIVED", "STATUSES", "Finding", "Verdict"]
 
 STATUSES = (
     "PASS", "FAIL", "VOID", "NOT SUPPORTED", "REJECTED", "CRASH", "TIMEOUT", "WAIVED",
 )  # fmt: skip
+NEVER_WAIVED = frozenset({"REJECTED"})  # `integrity` says what is rejected, and why none is waived
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,4 @@ class Verdict:
     worst: float = 0.0  # largest error over limit of all that was compared
     killed: tuple[str, ...] = ()  # degenerates that this case rejects
     applicable: tuple[str, ...] = ()  # degenerates that it could reject
+    bits: str = ""  # a name for the results of the case's own call

@@ -120,8 +120,9 @@ def _junit(report: Report) -> bytes:
             )
             if v.findings:
                 failures += 1
-                ET.SubElement(test, "failure", message=v.findings[0].text).text = "\n".join(
-                    f"{f.law}: {f.text}\n{f.where}\n{f.got_want}" for f in v.findings
+                found = {"type": v.status, "message": v.findings[0].text}
+                ET.SubElement(test, "failure", found).text = "\n".join(
+                    f"{f.status} {f.law}: {f.text}\n{f.where}\n{f.got_want}" for f in v.findings
                 )
             elif v.status in ("VOID", "NOT SUPPORTED"):
                 skipped += 1

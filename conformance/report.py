@@ -31,6 +31,7 @@ class Options:
     workers: int = 1
     shard: tuple[int, int] = (1, 1)
     timeout: float = 60.0
+    memory: float | None = None  # GiB that a candidate's process may take
     fail_fast: bool = False  # a law is not asked again in a dtype that broke it
     laws: tuple[str, ...] = ()  # only these
 
@@ -59,17 +60,22 @@ class PartReport:
         """All findings, in the order of the laws."""
         order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
         found = [f for v in self.verdicts for f in v.findings]
-        return sorted(found, key=lambda f: order.get(f.law, 99))
+        return sorted(found, key=lambda f: order.get(f.law, 99 if f.status != "REJECTED" else -1))
 
     def first(self) -> Finding | None:
-        """The finding that says most: of a law alone, where the call itself was right."""
+        """The finding that says most: of integrity, else of a law where the call was right."""
         order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
         found = [(v, f) for v in self.verdicts for f in v.findings]
 
-        def rank(pair: tuple[Verdict, Finding]) -> tuple[bool, bool, int]:
+        def rank(pair: tuple[Verdict, Finding]) -> tuple[bool, bool, bool, int]:
             verdict, finding = pair
             wrong_anyway = any(f.law in PLAIN for f in verdict.findings)
-            return wrong_anyway, verdict.law != finding.law, order.get(finding.law, len(order))
+            return (
+                finding.status != "REJECTED",
+                wrong_anyway,
+                verdict.law != finding.law,
+                order.get(finding.law, len(order)),
+            )
 
         return min(found, key=rank)[1] if found else None
 
@@ -85,9 +91,11 @@ class PartReport:
         return {name: kills[name] for name in (asked or dict.fromkeys(ALWAYS))}
 
     def status(self, profile: str) -> str:
-        """PASS, FAIL, or why neither can be said: VOID."""
+        """PASS, FAIL, REJECTED, or why none can be said: VOID."""
         statuses = Counter(v.status for v in self.verdicts)
-        if any(statuses[s] for s in ("FAIL", "CRASH", "TIMEOUT", "REJECTED")):
+        if statuses["REJECTED"]:
+            return "REJECTED"
+        if any(statuses[s] for s in ("FAIL", "CRASH", "TIMEOUT")):
             return "FAIL"
         idle = [law for law, seen in self.laws().items() if seen["VOID"] and not seen["PASS"]]
         if idle or not statuses["PASS"] or self.unproven(profile):
@@ -117,13 +125,14 @@ class Report:
     def status(self) -> str:
         """The verdict on the target."""
         statuses = [p.status(self.options.profile) for p in self.parts]
-        if "FAIL" in statuses:
-            return "FAIL"
+        for status in ("REJECTED", "FAIL"):
+            if status in statuses:
+                return status
         return "PASS" if statuses and all(s == "PASS" for s in statuses) else "VOID"
 
     def exit_code(self) -> int:
         """0 conforms, 1 does not, 3 cannot be said."""
-        return {"PASS": 0, "FAIL": 1, "VOID": 3}[self.status()]
+        return {"PASS": 0, "FAIL": 1, "REJECTED": 1, "VOID": 3}[self.status()]
 
     @property
     def device(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from lingspec.conformance.accuracy.verdict import Problem
 from lingspec.conformance.case import Call, Case, dtype_of
 from lingspec.conformance.contract import Contract, Expectations
 from lingspec.conformance.findings import Finding
+from lingspec.conformance.integrity import belongs_to_an_earlier_call, name_of_bits
 from lingspec.conformance.runner.host import CandidateInfo, Host, Outcome
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Session:
         self.call = contract.make(case)
         self.findings: list[Finding] = []
         self.worst = 0.0
+        self.bits = ""  # of the results of the case's own call, the first time
+        self._made: list[tuple[Tensor, Call]] = []  # every result, and what it is the result of
         self._memo: Memo = {} if memo is None else memo
 
     @property
@@ -116,7 +119,17 @@ class Session:
                 self.fail(
                     f"{name} shares memory with an input, but must be its own", law="untouched"
                 )
-        return outcome.mutated | results
+        results = outcome.mutated | results
+        self._made += [(x, call) for x in results.values()]
+        self.host.history.append((self.candidate.index, call))
+        if call is self.call and not self.bits:
+            self.bits = name_of_bits(results)
+        return results
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Whether the last call's results and inputs are what they were when it returned."""
+        for text in self.host.settle(seconds):
+            self.fail(text, law="integrity", status="REJECTED")
 
     def gradients(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The candidate's results where gradients are asked for, and those gradients."""
@@ -146,7 +159,13 @@ class Session:
             positional=self.contract.positional, outputs=self.contract.returned(call),
             mutable=self.contract.mutable, nested=self.contract.nested, grad=grad,
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
+            config=self.case.seed,
         )  # fmt: skip
+        for text in outcome.tampered:
+            self.fail(text, law="integrity", status="REJECTED")
+        if outcome.status == "forged":
+            self.fail(outcome.error, law="integrity", status="REJECTED")
+            raise Stop
         if outcome.status == "wrong":
             self.fail(outcome.error, law="gradients" if grad else "authority")
             raise Stop
@@ -160,7 +179,9 @@ class Session:
             text = f"the call changed {outcome.overwritten} of the call before it"
             self.fail(text, law="untouched")
         if outcome.changed:
-            self.fail(f"the call wrote to {outcome.changed}", law="untouched")
+            edited = outcome.changed in call.tensors.keys() | call.cotangents.keys()
+            status = "REJECTED" if edited else "FAIL"
+            self.fail(f"the call wrote to {outcome.changed}", law="untouched", status=status)
         for name, device in zip(self.contract.returned(call), outcome.device, strict=False):
             want = "cuda" if self.host.server.device == "cuda" else "cpu"
             if device != want:
@@ -183,6 +204,7 @@ class Session:
                 self.worst = max(self.worst, worst if math.isfinite(worst) else 0.0)
             if problem is not None:
                 self._found(law, problem, text)
+                self._whose(name, got)
                 return False
         return True
 
@@ -217,6 +239,13 @@ class Session:
         self.findings.append(
             Finding(law, text, str(self.case), where, got_want, excess, status, trace)
         )
+
+    def _whose(self, name: str, results: Mapping[str, Tensor]) -> None:
+        """A wrong result may be the right one of another call."""
+        call = next((call for x, call in self._made if x is results[name]), None)
+        if call is not None and belongs_to_an_earlier_call(self, name, results, call):
+            text = f"{name} is what an earlier call, with other inputs, had to give"
+            self.fail(text, law="integrity", status="REJECTED")
 
     def _found(self, law: str, problem: Problem, text: str) -> None:
         said = f"{text}: {problem.text}" if text else problem.text

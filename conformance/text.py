@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lingspec.conformance.findings import Finding
-from lingspec.conformance.laws import law
-from lingspec.conformance.report import PartReport, Report
+from lingspec.conformance.laws import sentence
+from lingspec.conformance.report import Options, PartReport, Report
 
 __all__ = ["again", "failure", "lines"]
 
@@ -26,8 +26,9 @@ def lines(
             options = report.options
             how = again(options.target, precision=options.precision, backward=options.backward)
             yield from failure(
-                small, how, looks_like.get(first.case, ""), shrunk=first.case in smallest
-            )
+                small, how, looks_like.get(first.case, ""), shrunk=first.case in smallest,
+                run=_whole(options, report.seed),
+            )  # fmt: skip
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
@@ -59,15 +60,26 @@ def again(
     return shlex.join(words + (["--backward"] if backward else []))
 
 
+def _whole(options: Options, seed: int) -> str:
+    """The command that repeats a run."""
+    how = again(None, precision=options.precision, backward=options.backward)
+    words = ["lingspec certify", shlex.quote(options.target), f"--profile {options.profile}"]
+    words += [f"--op {op}" for op in options.ops] + [f"--law {law}" for law in options.laws]
+    return " ".join([*words, f"--seed {seed}", how]).rstrip()
+
+
 def failure(
-    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False, bundle: str = ""
-) -> Iterator[str]:
+    finding: Finding, how: str, looks_like: str = "", *, shrunk: bool = False, bundle: str = "",
+    run: str = "",
+) -> Iterator[str]:  # fmt: skip
     """One finding: law, where, how far, what it looks like, how to see it again.
 
     ``how`` is what `again` says; ``shrunk`` whether smaller cases were looked for; ``bundle`` the
-    file to replay where the values are not those that the case makes.
+    file to replay where the values are not those that the case makes; ``run`` the command of the
+    whole run, for what one case alone need not show.
     """
-    yield f"  law       {law(finding.law).sentence}: {finding.text}"
+    shrunk = shrunk and finding.law != "integrity"
+    yield f"  law       {sentence(finding.law)}: {finding.text}"
     if finding.where:
         yield f"  where     {finding.where}"
     if finding.got_want:
@@ -76,7 +88,8 @@ def failure(
         yield f"  looks like  {looks_like}"
     yield f"  {'smallest' if shrunk else 'case':<10}{finding.case}"
     what = shlex.quote(bundle) if bundle else finding.case
-    yield f"  replay    {' '.join(['lingspec replay', what, how]).rstrip()}"
+    one = " ".join(["lingspec replay", what, how]).rstrip()
+    yield f"  replay    {run if run and finding.law == 'integrity' else one}"
     if finding.trace:
         last = finding.trace.strip().splitlines()[-6:]
         yield "  trace     " + "\n            ".join(last)
@@ -91,7 +104,8 @@ def _headline(report: Report, part: PartReport) -> str:
         name += f" · {part.part.candidate.name}"
     device = report.device_of(part)
     head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {device}"
-    said = f"FAIL {bad} of {total}" if status == "FAIL" else f"{status} {total}"
+    broken = status in ("FAIL", "REJECTED")
+    said = f"{status} {bad} of {total}" if broken else f"{status} {total}"
     worst = max((v.worst for v in part.verdicts), default=0.0)
     return f"{head}  {said}" + (
         f", worst error {worst:.2g} of its limit" if status == "PASS" else ""

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lingspec.conformance import integrity
+
 if TYPE_CHECKING:
     from lingspec.conformance.contract import Contract
     from lingspec.conformance.session import Session
 
-__all__ = ["LAWS", "Law", "law"]
+__all__ = ["LAWS", "Law", "law", "sentence"]
 
 NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
@@ -34,6 +36,11 @@ def law(name: str) -> Law:
     """The law in the file ``name``."""
     module = import_module(f"lingspec.conformance.laws.{name}")
     return Law(name, module.SENTENCE, module.declared, module.check)
+
+
+def sentence(name: str) -> str:
+    """What a finding of ``name`` says was broken; integrity is asked with every law."""
+    return integrity.SENTENCE if name == "integrity" else law(name).sentence
 
 
 LAWS = NAMES

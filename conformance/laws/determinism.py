@@ -1,6 +1,7 @@
 """Same bits twice: after other contents in the same memory, and with other poison."""
 
 from lingspec.conformance.contract import Contract
+from lingspec.conformance.integrity import twin
 from lingspec.conformance.session import Session
 
 SENTENCE = "the same call gives the same bits"
@@ -12,12 +13,16 @@ def declared(_: Contract) -> bool:
 
 
 def check(session: Session) -> None:
-    """Call A, call B in the same storage, call A again with other poison."""
+    """Call A, B in the same storage, a B that looks like A from afar, A again with other poison."""
     contract, case = session.contract, session.case
     once = session.run()
     other = contract.make(case.with_(seed=case.seed ^ 0x7777))
     session.expect("determinism", session.run(other), session.judged(other),
                    "other contents in the same memory")  # fmt: skip
+    alike = twin(session.call)
+    if alike is not None and all(x.finite() for x in session.judged(alike).values()):
+        text = "the same numbers in another order, in the same memory"
+        session.expect("determinism", session.run(alike), session.judged(alike), text)
     again = session.run(poison="large")
     session.expect("authority", once, session.authority)
     if not session.candidate.deterministic:

@@ -48,6 +48,7 @@ class Arena:
         self.size = 0
         self.slots: dict[str, Slot] = {}
         self.used = 0
+        self.sealed: Tensor | None = None  # every byte, as it was when the last call had returned
         self.sparse = False  # one input spans gigabytes, of which only its elements are touched
 
     def place(self, tensors: Mapping[str, Tensor], far: Mapping[str, int] | None = None) -> bool:
@@ -55,6 +56,7 @@ class Arena:
 
         Those in ``far`` are spread along an axis, so that its last member lies beyond 2^31.
         """
+        self.sealed = None
         far = far or {}
         self.slots, at, shrink = {}, GUARD, self.sparse and not far
         self.sparse = bool(far)
@@ -107,6 +109,17 @@ class Arena:
         differ = (now != allowed).nonzero()
         return None if differ.numel() == 0 else self._name_of(int(differ[0]))
 
+    def seal(self) -> None:
+        """Nobody writes here until the next call is laid out."""
+        self.sealed = None if self.sparse else self.snapshot()
+
+    def disturbed(self) -> str | None:
+        """Where somebody wrote since `seal`; told once."""
+        place = None if self.sealed is None else self.changed(self.sealed, frozenset())
+        if place is not None:
+            self.sealed = None
+        return place
+
     def _changed_sparse(self, before: Tensor, mutable: frozenset[str]) -> str | None:
         now, at = self.snapshot(), 0
         for slot in self.slots.values():
@@ -148,7 +161,7 @@ class Arena:
         if self.fd >= 0:
             os.close(self.fd)
         self.size = max(2 * self.size, size, 1 << 20) if size < 1 << 28 else size
-        self.fd = os.memfd_create("lingspec-inputs")
+        self.fd = os.memfd_create("inputs")
         os.ftruncate(self.fd, self.size)
         self.map = mmap.mmap(self.fd, self.size)
 

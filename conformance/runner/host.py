@@ -6,6 +6,8 @@ import os
 import secrets
 import socket
 import tempfile
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,22 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingspec.conformance.case import Call
+from lingspec.conformance.runner.alarm import Alarm
 from lingspec.conformance.runner.arena import Arena
-from lingspec.conformance.runner.protocol import Closed, TimedOutError, receive, send
+from lingspec.conformance.runner.protocol import Closed, TimedOutError, digest, receive, send
+from lingspec.conformance.runner.results import one_line, printable, unpacked
 from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Server
 
 __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
 
-
-# What a result may be made of; anything else is not read.
-DTYPES = frozenset(
-    name for name, x in vars(torch).items()
-    if isinstance(x, torch.dtype) and not name.startswith(("q", "bits"))
-)  # fmt: skip
+HISTORY = 6  # calls that are remembered, with their inputs
 
 
 class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
-    """The target cannot be had; ``kind`` is ``usage`` or ``environment``."""
+    """The target cannot be had; ``kind`` is ``usage``, ``environment`` or ``integrity``."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -57,7 +57,10 @@ class CandidateInfo:
 
 @dataclass
 class Outcome:
-    """What one call came to: ``ok``, ``wrong`` (not a result), ``crash`` or ``timeout``."""
+    """What one call came to: ``ok``, ``wrong`` (not a result), ``crash``, ``timeout``, ``forged``.
+
+    ``tampered`` says what the candidate did to what is the judge's, since it was last asked.
+    """
 
     status: str
     outputs: list[Tensor] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Outcome:
     changed: str | None = None  # an input, or memory around it, that is not what it was
     overwritten: str | None = None  # a result of the call before, which this one changed
     mutated: dict[str, Tensor] = field(default_factory=dict)
+    tampered: list[str] = field(default_factory=list)
 
 
 class Host:
@@ -86,6 +90,10 @@ class Host:
         self.launches = 0  # of emulated kernels, by all calls
         self.modules = 0  # that the process has imported: more than before, more sources
         self.candidates: list[CandidateInfo] = []
+        self.history: deque[tuple[int, Call]] = deque(maxlen=HISTORY)  # of this process
+        self.tampered: list[str] = []  # not yet told by an outcome
+        self._results: dict[str, str] = {}  # digests of what the last call returned
+        self._alarm: Alarm | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
         self._start()
 
@@ -95,6 +103,8 @@ class Host:
             self.sock.close()
             self.server.ended(self.pid, kill=True)
             self.sock = None
+        if self._alarm is not None:
+            self._alarm.close()
         self.arena.close()
         self._log.close()
 
@@ -109,7 +119,7 @@ class Host:
         if reply["status"] != "ok":
             raise TargetRefused("usage", f"supports() of {self.target!r} failed: {reply['error']}")
         answer = reply.get("answer")
-        return True if answer is True else _one_line(str(answer or "refused"))
+        return True if answer is True else one_line(str(answer or "refused"))
 
     def sources(self) -> list[tuple[str, str]]:
         """(module, file) of every source file of the target, as loaded now."""
@@ -125,54 +135,113 @@ class Host:
         positional: tuple[str, ...], outputs: tuple[str, ...],
         mutable: frozenset[str] = frozenset(), nested: Mapping[str, str] | None = None,
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
-        poison: str = "nan", far: Mapping[str, int] | None = None,
+        poison: str = "nan", far: Mapping[str, int] | None = None, config: int = 0,
     ) -> Outcome:  # fmt: skip
-        """Call a candidate on copies of ``tensors`` (with their strides) in shared memory."""
+        """Call a candidate on copies of ``tensors`` (with their strides) in shared memory.
+
+        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels.
+        """
         given = {**tensors, **(cotangents or {})}
+        self._undisturbed()
         if self.sock is None:
             self._start()
         if self.arena.place(given, far or {}):
             try:
                 self._share()
             except (Closed, TimedOutError):
-                return self._lost()
+                return self._ended(self._lost())
         self.arena.fill(given)
         before = self.arena.snapshot()
         request = {
             "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
-            "cotangents": list(cotangents or {}), "nested": dict(nested or {}),
+            "cotangents": list(cotangents or {}), "nested": dict(nested or {}), "config": config,
         }  # fmt: skip
         reply, payload = self._exchange(request)
+        if self.server.gone and self.sock is not None:
+            self._dead(kill=True)
+            reply = {"status": "crash", "error": "the call ended the server of processes"}
         if reply["status"] != "ok":
-            return Outcome(reply["status"], error=reply["error"], trace=reply.get("trace", ""))
+            failed = Outcome(reply["status"], error=reply["error"], trace=reply.get("trace", ""))
+            return self._ended(failed)
         try:
             made = Outcome(
-                "ok", _unpacked(reply["outputs"], payload),
+                "ok", unpacked(reply["outputs"], payload),
                 shared=[bool(o["shared"]) for o in reply["outputs"]],
                 device=[str(o["device"]) for o in reply["outputs"]],
             )  # fmt: skip
             self.launches += int(reply["launches"])
             self.modules = int(reply["modules"])
-            if reply["overwritten"]:
-                made.overwritten = str(reply["overwritten"])
+            made.overwritten = self._compared(reply["before"], reply["after"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             self._dead(kill=True)
-            return Outcome("crash", error="the process sent results that cannot be read")
+            failed = Outcome("crash", error="the process sent results that cannot be read")
+            return self._ended(failed)
+        named = zip(outputs, made.outputs, made.shared, strict=False)
+        self._results = {n: digest(_bytes(x)) for n, x, shared in named if not shared}
         made.changed = self.arena.changed(before, mutable)
         made.mutated = {name: self.arena.read(name) for name in mutable if name in self.arena.slots}
-        return made
+        self.arena.seal()
+        return self._ended(made)
+
+    def settle(self, seconds: float = 0.0) -> list[str]:
+        """Look again at what the last call returned and was given: what happened to them since."""
+        time.sleep(seconds)
+        if self._results and self.sock is not None:
+            reply, _ = self._exchange({"do": "again"})
+            if reply["status"] == "ok":
+                self._compared(reply["before"], {})
+        self._undisturbed()
+        return self._told()
+
+    def _compared(self, before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
+        """Which of the last results the next call overwrote; a late change is tampering."""
+        late = [n for n, was in self._results.items() if before.get(n, was) != was]
+        self.tampered += [f"{n} changed after the call had returned it" for n in late]
+        for name in late:  # told once
+            del self._results[name]
+        return next((n for n in self._results if n in after and after[n] != before.get(n)), None)
+
+    def _undisturbed(self) -> None:
+        if (place := self.arena.disturbed()) is not None:
+            self.tampered.append(f"{place} was written to after the call had returned")
+
+    def _told(self) -> list[str]:
+        heard = self._alarm.heard() if self._alarm is not None else []
+        told, self.tampered = [*self.tampered, *heard], []
+        return [one_line(text) for text in dict.fromkeys(told)]
+
+    def _ended(self, outcome: Outcome) -> Outcome:
+        """With what there is to tell besides."""
+        if outcome.status == "memory":  # what it holds on to would fail every later call
+            self._dead(kill=True)
+            limit = f"{self.server.memory / 2**30:.3g} GiB"
+            outcome.status = "crash"
+            outcome.error = f"out of memory: a process may take {limit} (--memory): {outcome.error}"
+        outcome.tampered = self._told()
+        return outcome
 
     # -- the process -------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.sock, self.pid = self.server.fork(self._log.fileno())
+        self.history.clear()
+        self._results = {}
+        if self._alarm is not None:
+            self._alarm.close()
+        self._alarm = Alarm()
+        try:
+            self.sock, self.pid = self.server.fork(self._log.fileno(), self._alarm.write)
+        finally:
+            self._alarm.handed()
         if self.arena.fd >= 0:
             self._share()
         reply = self._ask(
             {"do": "load", "target": self.target, "op": self.op, "backward": self.backward}
         )
+        if reply["status"] != "ok" and (told := self._told()):
+            text = f"target {self.target!r} is REJECTED before it is called: {told[0]}"
+            raise TargetRefused("integrity", text)
         if reply["status"] in ("usage", "environment"):
             raise TargetRefused(reply["status"], reply["error"])
         if reply["status"] != "ok":
@@ -213,22 +282,23 @@ class Host:
         if not isinstance(reply, dict) or reply.get("nonce") != nonce:
             self._dead(kill=True)
             error = "the process sent an answer that was not asked for"
-            return {"status": "crash", "error": error}, bytearray()
-        told = {k: _printable(str(reply[k])) for k in ("status", "error", "trace") if k in reply}
+            return {"status": "forged", "error": error}, bytearray()
+        told = {k: printable(str(reply[k])) for k in ("status", "error", "trace") if k in reply}
         if "error" in told:
-            told["error"] = _one_line(told["error"])
+            told["error"] = one_line(told["error"])
         return reply | told, payload
 
     def _lost(self) -> Outcome:
         """What a call comes to whose process is gone."""
         return Outcome(
-            "crash", error=f"the process {self._dead(kill=False)}", trace=_printable(self._tail())
+            "crash", error=f"the process {self._dead(kill=False)}", trace=printable(self._tail())
         )
 
     def _dead(self, *, kill: bool) -> str:
         assert self.sock is not None
         self.sock.close()
         self.sock = None
+        self.tampered += self._alarm.heard() if self._alarm is not None else []
         return self.server.ended(self.pid, kill=kill)
 
     def _tail(self) -> str:
@@ -236,28 +306,5 @@ class Host:
         return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
 
 
-def _printable(text: str) -> str:
-    """A candidate's words, without what would steer a terminal or break an XML file."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _one_line(text: str) -> str:
-    """As much of a candidate's words as a report has room for."""
-    line = " ".join(_printable(text).split())
-    return line if len(line) <= 500 else f"{line[:500]}…"
-
-
-def _unpacked(described: list[dict[str, Any]], payload: bytearray) -> list[Tensor]:
-    outputs, at = [], 0
-    for o in described:
-        if o["dtype"] not in DTYPES:
-            raise ValueError(f"results of dtype {o['dtype']}")
-        dtype: torch.dtype = getattr(torch, o["dtype"])
-        count = 1
-        for n in o["shape"]:
-            count *= n
-        part = payload[at : at + count * dtype.itemsize]
-        at += count * dtype.itemsize
-        flat = torch.frombuffer(part, dtype=dtype) if count else torch.empty(0, dtype=dtype)
-        outputs.append(flat.reshape(o["shape"]))
-    return outputs
+def _bytes(x: Tensor) -> bytes:
+    return bytes(x.reshape(-1).view(torch.uint8).numpy())

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["KINDS", "install", "select"]
+__all__ = ["FLOATS", "KINDS", "install", "select"]
 
 KINDS = ("nan", "large")  # what fills memory that nobody has written
-_FLOATS = {"nan": float("nan"), "large": 3.0e4}
+FLOATS = {"nan": float("nan"), "large": 3.0e4}
 _INTEGERS = {"nan": 0x55, "large": 0x7A}
 _kind = "nan"
 _M_PERTURB = -6  # mallopt: fill every block that malloc hands out
@@ -47,7 +47,7 @@ def _filled(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             return made
         with torch.no_grad():
             if made.is_floating_point() or made.is_complex():
-                made.fill_(_FLOATS[_kind])
+                made.fill_(FLOATS[_kind])
             elif made.dtype != torch.bool:
                 made.fill_(_INTEGERS[_kind])
         return made
@@ -59,7 +59,7 @@ def _filled_array(make: Callable[..., Any]) -> Callable[..., Any]:
     def poisoned(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
         if made.dtype.kind in "fc":
-            made.fill(_FLOATS[_kind])
+            made.fill(FLOATS[_kind])
         elif made.dtype.kind in "iu":
             made.fill(_INTEGERS[_kind])
         return made

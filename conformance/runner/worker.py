@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
 from lingspec.conformance.runner.arena import Slot, view
-from lingspec.conformance.runner.protocol import Closed, receive, send
+from lingspec.conformance.runner.protocol import Closed, digest, receive, send
 from lingspec.conformance.runner.sources import sources
+from lingspec.conformance.runner.watch import Watch
 
 __all__ = ["Worker"]
 
@@ -27,12 +28,12 @@ __all__ = ["Worker"]
 class Worker:
     """Serves requests on a socket until it closes."""
 
-    def __init__(self, sock: socket.socket, *, device: str) -> None:
-        self.sock, self.device, self.pid = sock, device, os.getpid()
+    def __init__(self, sock: socket.socket, device: str, watch: Watch) -> None:
+        self.sock, self.device, self.watch, self.pid = sock, device, watch, os.getpid()
         self.candidates: list[targets.Candidate] = []
         self.bytes = torch.empty(0, dtype=torch.uint8)
         self.baseline = set(sys.modules)
-        self.earlier: list[tuple[str, Tensor, Tensor]] = []  # results of the last call, and copies
+        self.earlier: list[tuple[str, Tensor]] = []  # results of the last call
 
     def serve(self) -> None:
         """Answer until the judge hangs up."""
@@ -44,6 +45,7 @@ class Worker:
                     reply, payload = {"status": "ok"}, b""
                 else:
                     reply, payload = self._answer(request)
+                    self.watch.look()
                 if os.getpid() != self.pid:  # the candidate forked, and this is not the process
                     os._exit(0)
                 send(self.sock, reply | {"nonce": request["nonce"]}, payload)
@@ -58,11 +60,15 @@ class Worker:
                 return {"status": "ok", "answer": self._supports(request)}, b""
             if request["do"] == "sources":
                 return {"status": "ok", "sources": self._sources()}, b""
+            if request["do"] == "again":
+                return {"status": "ok", "before": self._digests()}, b""
             return self._call(request)
         except targets.TargetError as wrong:
             return {"status": wrong.kind, "error": str(wrong)}, b""
         except BaseException as error:
-            return {"status": "crash", **_words(error)}, b""
+            words = _words(error)
+            full = isinstance(error, MemoryError) or "can't allocate memory" in words["error"]
+            return {"status": "memory" if full else "crash", **words}, b""
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -112,6 +118,8 @@ class Worker:
     def _call(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         candidate = self.candidates[request["candidate"]]
         poison.select(request["poison"])
+        if (emulator := sys.modules.get("lingspec.conformance.emulator")) is not None:
+            emulator.select_config(request["config"])
         inputs, whole = self._inputs(request)
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()
@@ -121,7 +129,7 @@ class Worker:
         arguments = nested(given, request["nested"])
         positional = [arguments.pop(n) for n in request["positional"]]
         fields = {n: arguments.get(n.partition(".")[0]) for n in request["outputs"] if "." in n}
-        before = _launches()
+        before, launched = self._digests(), _launches()
         result = candidate.function(*positional, **arguments)
         outputs = _taken(result, array)
         outputs += _taken([_field(holder, n) for n, holder in fields.items()], array)
@@ -131,7 +139,7 @@ class Worker:
             wrong = f"no result has a gradient, but must have those of {', '.join(request['grad'])}"
         if wrong:
             return {"status": "wrong", "error": wrong}, b""
-        overwritten = next((n for n, x, was in self.earlier if not _same(x, was)), None)
+        after = self._digests()
         if request["grad"]:
             self._another(candidate, request, inputs)  # between a call and its gradients
             named = dict(zip(request["outputs"], outputs, strict=True))
@@ -139,7 +147,7 @@ class Worker:
         if self.device == "cuda":
             torch.cuda.synchronize()
             self.bytes[: whole.numel()].copy_(whole)
-        told = {"launches": _launches() - before, "overwritten": overwritten}
+        told = {"launches": _launches() - launched, "before": before, "after": after}
         return self._reply(outputs, request["outputs"], told)
 
     def _another(
@@ -166,13 +174,16 @@ class Worker:
             for o, s in zip(outputs, shared, strict=True)
         ]  # fmt: skip
         dense = [o.detach().cpu().contiguous() for o in outputs]
-        payload = b"".join(bytes(o.reshape(-1).view(torch.uint8).numpy()) for o in dense)
+        payload = b"".join(map(_bytes, dense))
         self.earlier = [
-            (n, o.detach(), d.clone())
-            for n, o, d, s in zip(names, outputs, dense, shared, strict=False) if not s
-        ]  # fmt: skip
+            (n, o.detach()) for n, o, s in zip(names, outputs, shared, strict=False) if not s
+        ]
         told |= {"modules": len(sys.modules)}
         return {"status": "ok", "outputs": described, **told}, payload
+
+    def _digests(self) -> dict[str, str]:
+        """Of the last call's results, as they are now; it is the judge who compares."""
+        return {n: digest(_bytes(x.cpu().contiguous())) for n, x in self.earlier}
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -207,10 +218,8 @@ def _field(holder: Any, name: str) -> Any:
     return getattr(holder, name.partition(".")[2], None)
 
 
-def _same(x: Tensor, was: Tensor) -> bool:
-    """Bit for bit: NaN is itself."""
-    now = x.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return torch.equal(now, was.reshape(-1).view(torch.uint8))
+def _bytes(x: Tensor) -> bytes:
+    return bytes(x.reshape(-1).view(torch.uint8).numpy())
 
 
 def _gradients(

@@ -5,69 +5,50 @@ Started by the judge with one socket. Each request carries the socket that the n
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
-import importlib.abc
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 from lingspec.conformance.runner.protocol import Closed, receive, send
 
 __all__ = ["main"]
 
-# What the candidate's process may not see: what is right, and how it is judged.
-BLOCKED = (
-    "lingspec.reference",
-    "lingspec.golden",
-    "lingspec.conformance.accuracy",
-    "lingspec.conformance.contracts",
-    "lingspec.conformance.laws",
-)
 
+def main(serving: int) -> None:
+    """Serve forks on the socket ``serving`` until the judge hangs up.
 
-class _Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(
-        self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
-    ) -> None:
-        if any(fullname == b or fullname.startswith(b + ".") for b in BLOCKED):
-            raise ImportError(f"{fullname} is not to be had in a candidate's process")
-
-
-def main() -> None:
-    """Serve forks until the judge hangs up."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--device", choices=["cpu", "cuda"], required=True)
-    parser.add_argument("--preload", default="")
-    parser.add_argument("--open", action="store_true", help="the reference is the candidate")
-    options = parser.parse_args()
-    sock = socket.socket(fileno=options.socket)
-    if options.device == "cpu":
+    What is to be prepared comes through the socket as well: the command line says nothing.
+    """
+    sock = socket.socket(fileno=serving)
+    options, _ = receive(sock)
+    if options["device"] == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     import torch
 
+    from lingspec.conformance.runner.watch import Blocker, blocked_folders
+
     torch.set_num_threads(1)  # also what makes forking safe
-    if not options.open:
-        sys.meta_path.insert(0, _Blocker())
-    if options.device == "cpu":
+    options["folders"] = [] if options["reference"] else blocked_folders()
+    if not options["reference"]:
+        sys.meta_path.insert(0, Blocker())
+    if options["device"] == "cpu":
         from lingspec.conformance import emulator
 
         emulator.install_on_import()
-    for module in filter(None, options.preload.split(",")):
+    for module in options["preload"]:
         importlib.import_module(module)
     send(sock, {"status": "ready"})
-    _serve(sock, options.device)
+    _serve(sock, options)
 
 
-def _serve(sock: socket.socket, device: str) -> None:
+def _serve(sock: socket.socket, options: dict[str, Any]) -> None:
     living: set[int] = set()
     while True:
         try:
@@ -78,12 +59,13 @@ def _serve(sock: socket.socket, device: str) -> None:
             return
         if request["do"] == "fork":
             send(sock, {"status": "ok"})
-            _, fds, _, _ = socket.recv_fds(sock, 1, 2)
+            _, fds, _, _ = socket.recv_fds(sock, 1, 3)
             pid = os.fork()
             if pid == 0:
                 os.setpgid(0, 0)
                 sock.close()
-                _become_worker(fds[0], fds[1], device)
+                serving, log, alarm = fds
+                _become_worker(serving, log, alarm, options)
             living.add(pid)
             for fd in fds:
                 os.close(fd)
@@ -121,14 +103,20 @@ def _wait(pid: int, seconds: float) -> tuple[int, int]:
     return done, status
 
 
-def _become_worker(serving: int, log: int, device: str) -> Any:
+def _become_worker(serving: int, log: int, alarm: int, options: dict[str, Any]) -> Any:
     from lingspec.conformance.runner import poison
+    from lingspec.conformance.runner.watch import Watch
     from lingspec.conformance.runner.worker import Worker
 
     os.dup2(log, 1)
     os.dup2(log, 2)
-    worker = Worker(socket.socket(fileno=serving), device=device)
+    judges = (os.getppid(), options["judge"])
     poison.install()
+    watch = Watch(alarm, judges, options["folders"])
+    worker = Worker(socket.socket(fileno=serving), options["device"], watch)
+    if options["memory"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (options["memory"], options["memory"]))
+    watch.install()
     code = 1
     try:
         worker.serve()
@@ -137,7 +125,3 @@ def _become_worker(serving: int, log: int, device: str) -> Any:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -50,7 +50,7 @@ def certify(
         device=device_of(asked.get("device")), seed=asked.get("seed"),
         precision=asked.get("precision"), backward=asked["backward"],
         workers=asked.get("workers", 1), shard=asked["shard"], timeout=asked.get("timeout", 60.0),
-        fail_fast=asked["fail_fast"], laws=asked["laws"],
+        fail_fast=asked["fail_fast"], laws=asked["laws"], memory=asked.get("memory"),
     )  # fmt: skip
     out = Path(asked.get("out", "lingspec-out"))
     _writable(out, junit)
@@ -127,7 +127,7 @@ def _smaller(
         report.seed,
     )
     index = next((n for n, c in enumerate(asked) if str(c) == finding.case), None)
-    if index is None or finding.status == "TIMEOUT":
+    if index is None or finding.status == "TIMEOUT" or finding.law == "integrity":
         return case, finding
     small = smaller_case(host, part.part, of, case, finding.law, seed=report.seed, index=index)
     return small, broken_by(host, part.part, of, small, finding.law) or finding

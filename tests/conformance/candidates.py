@@ -29,7 +29,7 @@ def right(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     start = torch.zeros(N, H, K, v.shape[-1], dtype=wide)
     start = start if initial_state is None else initial_state.clone()
     decay = log_decay.exp()[:, None, None]
-    rows, states = [v.to(wide)[:, :0]], []
+    rows, states = [v.to(wide)[:, :0]], [start[:0]]
     for n, (first, last) in enumerate(pairwise(ends)):
         S = start if cu_seqlens is None else start[n : n + 1]
         for t in range(first, last):
@@ -60,6 +60,24 @@ def candidate(**declared):
 @candidate(backward=True)
 def honest(o, S, q):
     return o, S
+
+
+CONSTANTS = {}
+
+
+@candidate()
+def returns_nothing_new(o, S, q):
+    """Equal results are one tensor each time: where nothing is asked, there is only one answer."""
+    if o.numel() or bool(S.any()):
+        return o, S
+    return CONSTANTS.setdefault((o.shape, o.dtype), o), CONSTANTS.setdefault((S.shape, S.dtype), S)
+
+
+@candidate()
+def repeats_itself(o, S, q):
+    """A cache by every bit of what it is a cache of."""
+    key = (*(bytes(x.view(torch.uint8).numpy()) for x in (o, S)), o.shape, S.shape, o.dtype)
+    return tuple(x.clone() for x in CONSTANTS.setdefault(key, (o, S)))
 
 
 # -- ends or hangs ---------------------------------------------------------------------------

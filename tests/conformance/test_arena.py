@@ -96,6 +96,18 @@ def test_a_tensor_that_may_change_may_and_the_room_around_it_may_not(arena):
     assert arena.changed(before, frozenset({"q"})) == "memory between the elements of q"
 
 
+def test_who_writes_after_the_seal_is_found_and_what_is_laid_out_again_is_not_sealed(arena):
+    placed(arena, some("padded"))
+    arena.seal()
+    assert arena.disturbed() is None
+    whole(arena)[arena.slots["q"].start] ^= 1
+    assert arena.disturbed() == "q"
+    assert arena.disturbed() is None
+    arena.seal()
+    placed(arena, {"x": torch.zeros(3)})
+    assert arena.disturbed() is None
+
+
 def test_the_same_memory_serves_the_next_call_and_nothing_of_the_last_is_left(arena):
     placed(arena, {"x": torch.full((64,), 7.0)})
     at = arena.slots["x"].start

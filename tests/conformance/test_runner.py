@@ -24,7 +24,7 @@ ENDS = {
     "spins": ("TIMEOUT", "no result within 1 s"),
     "leaves_a_child_behind": ("TIMEOUT", "no result within 1 s"),
     "closes_its_files": ("CRASH", "the process exited with 1"),
-    "answers_by_itself": ("CRASH", "sent an answer that was not asked for"),
+    "answers_by_itself": ("REJECTED", "sent an answer that was not asked for"),
 }
 RETURNS = {
     "returns_a_subclass": "o is candidates.Named, but must be torch.Tensor",
@@ -43,13 +43,12 @@ RETURNS = {
     "leaves_results_unwritten": "o is not finite where the authority is",
 }
 WRITES = {
-    "edits_its_input": ("dense", "the call wrote to q"),
-    "writes_behind_its_input": ("dense", "memory outside every input, byte 1 after q"),
-    "writes_between_elements": ("padded", "memory between the elements of q"),
+    "edits_its_input": ("dense", "REJECTED", "the call wrote to q"),
+    "writes_behind_its_input": ("dense", "FAIL", "memory outside every input, byte 1 after q"),
+    "writes_between_elements": ("padded", "FAIL", "memory between the elements of q"),
 }
 HARMLESS = (
-    "honest", "talks", "takes_the_poison_away", "dies_after_its_answer", "returns_a_negated_view",
-    "forks_and_returns_twice",
+    "honest", "talks", "dies_after_its_answer", "returns_a_negated_view", "forks_and_returns_twice",
 )  # fmt: skip
 
 
@@ -82,9 +81,9 @@ def test_what_is_no_result_fails_and_is_named(server, name):
 
 @pytest.mark.parametrize("name", WRITES)
 def test_every_byte_around_and_between_the_inputs_is_guarded(server, name):
-    layout, said = WRITES[name]
+    layout, status, said = WRITES[name]
     (found,) = verdicts(server, name, case(layout=layout))
-    assert (found.status, found.findings[0].law) == ("FAIL", "untouched")
+    assert (found.status, found.findings[0].law) == (status, "untouched")
     assert said in found.findings[0].text
 
 
@@ -104,7 +103,7 @@ def test_a_candidate_that_dies_between_two_calls_is_started_again(server):
 
 def test_an_input_that_is_edited_later_is_noticed_by_a_later_call(server):
     found = verdicts(server, "edits_its_input_later", case(B=1), case(B=2), timeout=60.0)
-    assert found[1].status == "FAIL"
+    assert found[1].status == "REJECTED"
 
 
 def test_a_result_that_a_later_call_changes_is_noticed_by_that_call(server):
@@ -118,12 +117,18 @@ def test_a_result_that_a_later_call_changes_is_noticed_by_that_call(server):
 
 def test_the_reference_is_not_to_be_had_in_the_candidate_s_process(server):
     (found,) = verdicts(server, "reads_the_reference", case())
-    assert found.status == "CRASH"
-    assert "lingspec.reference is not to be had" in found.findings[0].text
+    assert [f.status for f in found.findings] == ["REJECTED", "CRASH"]
+    assert "the candidate asked for lingspec.reference" in found.findings[0].text
+    assert "lingspec.reference is not to be had" in found.findings[1].text
 
 
-def test_what_a_candidate_patches_changes_no_verdict(server):
-    assert verdicts(server, "believes_everything_equal", case())[0].status == "FAIL"
+@pytest.mark.parametrize("name", ["believes_everything_equal", "takes_the_poison_away"])
+def test_what_a_candidate_patches_changes_no_verdict_and_is_told(server, name):
+    (found,) = verdicts(server, name, case())
+    assert found.status == "REJECTED"
+    assert "which the judge relies on" in found.findings[0].text
+    wrong = name == "believes_everything_equal"
+    assert wrong == any(f.law == "authority" for f in found.findings)
 
 
 def test_the_forward_pass_of_training_is_judged_as_well(server):
@@ -212,6 +217,6 @@ def test_a_process_that_cannot_start_says_why():
     server = Server(preload="no_module_of_this_name")
     try:
         with pytest.raises(RunnerError, match="No module named 'no_module_of_this_name'"):
-            server.fork(1)
+            server.fork(1, 1)
     finally:
         server.close()
