@@ -14,6 +14,7 @@ from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.run import SHORT
+from lingspec.conformance.text import counted
 
 if TYPE_CHECKING:
     from lingspec.conformance.report import PartReport
@@ -64,10 +65,10 @@ def compact(table: Table) -> dict[str, dict[str, list[str]]]:
 def lines(parts: Sequence[PartReport], target: str) -> Iterator[str]:
     """The tables for people."""
     for told in tables(parts):
-        name = "" if told["candidate"] in (told["op"], target.partition(":")[2]) else (
-            f" · {told['candidate']}"
-        )  # fmt: skip
-        yield f"coverage  {told['op']} · {target}{name}: {told['cases']} cases that count"
+        known = (told["op"], target.partition(":")[2])
+        name = "" if told["candidate"] in known else f" · {told['candidate']}"
+        cases = counted(told["cases"], "case")
+        yield f"coverage  {told['op']} · {target}{name}: {cases}"
         attributes: Table = told["attributes"]
         wide = max(len(attribute) for attribute in attributes)
         for attribute, counts in attributes.items():
