@@ -71,6 +71,7 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
         from lingspec.conformance.config import ConfigError
         from lingspec.conformance.contracts import UnknownOpError
         from lingspec.conformance.runner.host import RunnerError, TargetRefused
+        from lingspec.conformance.signature import SignatureUnavailable
         from lingspec.reference import ContractError
 
         try:
@@ -85,7 +86,7 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
             code = _refuse(untrue, 1)
         except ContractError as refused:  # a case whose numbers the op does not allow
             code = _refuse(refused, 2)
-        except (RunnerError, OSError) as unable:
+        except (RunnerError, SignatureUnavailable, OSError) as unable:
             code = _refuse(unable, 4)
         except click.ClickException:
             raise

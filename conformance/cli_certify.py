@@ -99,18 +99,38 @@ def _seed(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
 def _verify(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
     @main.command()
     @click.argument("certificate", type=click.Path(path_type=Path))
+    @click.option("--signature", type=FILE, help="A Sigstore bundle; needs lingspec[sign].")
+    @click.option("--identity", help="Who must have signed: an address, or a workflow's URL.")
+    @click.option("--issuer", help="Who knows that identity: the URL of its OpenID provider.")
+    @click.option("--offline", is_flag=True, help="With the roots of trust that are here.")
     @json_flag
     @one_line
-    def verify(certificate: Path, as_json: bool) -> int:
+    def verify(certificate: Path, as_json: bool, **given: Any) -> int:
         """Check a certificate against the files that are here.
 
         Exits 0 where it holds, 1 where it does not, 3 where only a waiver of it has expired.
         """
         from lingspec.conformance.certificate import verify as check
 
+        signer = _signed(certificate, **given)
         body = check(certificate)
-        click.echo(json.dumps(body, indent=1) if as_json else _said(certificate, body))
+        click.echo(json.dumps(body, indent=1) if as_json else _said(certificate, body) + signer)
         return 0
+
+
+def _signed(
+    certificate: Path, signature: Path | None, identity: str | None, issuer: str | None,
+    offline: bool,
+) -> str:  # fmt: skip
+    """Check the signature, if one is given; who signed, as a line."""
+    if signature is None and identity is None and issuer is None and not offline:
+        return ""
+    if signature is None or not identity or not issuer:
+        raise click.UsageError("a signature is checked with --signature, --identity and --issuer")
+    from lingspec.conformance.signature import check
+
+    check(certificate, signature, identity, issuer, offline=offline)
+    return f"\n  signed by   {identity} ({issuer})"
 
 
 def _said(certificate: Path, body: dict[str, Any]) -> str:
