@@ -17,6 +17,15 @@ __all__ = ["SECONDS", "add"]
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+class _Report(click.Group):
+    """`lingspec report DIR` is `lingspec report page DIR`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["page", *args]
+        return super().parse_args(ctx, args)
+
+
 class _Seconds(click.FloatRange):
     """A finite number of at least 1."""
 
@@ -156,9 +165,25 @@ def _said(certificate: Path, body: dict[str, Any]) -> str:
 
 
 def _report(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
-    @main.group()
+    @main.group(cls=_Report)
     def report() -> None:
-        """What runs left behind: put shards together."""
+        """What runs left behind: DIR as a page, or the shards of a run put together."""
+
+    @report.command()
+    @click.argument("folder", metavar="DIR", type=FOLDER)
+    @click.option("--out", type=FILE, help="DIR/report.html by default.")
+    @json_flag
+    @one_line
+    def page(folder: Path, out: Path | None, as_json: bool) -> int:
+        """The results in DIR as one HTML file; `lingspec report DIR` for short."""
+        from lingspec.conformance.page import page as made
+        from lingspec.conformance.results import read
+
+        results, out = read(folder), out or folder / "report.html"
+        out.write_text(made(results), encoding="utf-8")
+        told = {"page": str(out), "status": results["status"]}
+        click.echo(json.dumps(told) if as_json else f"{results['status']}, in {out}")
+        return 0
 
     @report.command()
     @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=FOLDER)

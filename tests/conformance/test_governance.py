@@ -243,8 +243,15 @@ def test_a_law_that_the_code_dropped_is_missing(lingspec, monkeypatch, tmp_path)
 
 
 def test_a_certificate_says_which_ops_it_covers_and_which_not(lingspec):
-    result = lingspec("certify", "governed:right")
+    result = lingspec("certify", "governed:right", "--coverage", "--seed", 3)
     assert result.exit_code == 0, result.output
+    assert "coverage  lightning_log_decay · governed:right: 14 cases\n    dtype  f32 ×14\n" in (
+        result.stdout
+    )
+    told = json.loads(Path("lingspec-out/certificate.json").read_text())["predicate"]["ops"]
+    (table,) = told["lightning_log_decay"]["coverage"].values()
+    assert table["dtype"] == {"exercised": ["f32"]}
+    assert results()["coverage"][0]["attributes"]["dtype"] == {"f32": 14}
     rest = "lightning_attention, lightning_decode"
     assert f"of lightning_log_decay; it does not cover {rest}\n" in result.stdout
     assert results()["notCovered"] == rest.split(", ")
