@@ -14,29 +14,34 @@ from pathlib import Path
 from typing import Any
 
 from lingspec.conformance.accuracy.power import REJECTIONS, unproven
+from lingspec.conformance.config import ConfigError
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.contracts import OPS, contract
-from lingspec.conformance.plan import COUNTS
-from lingspec.conformance.run import laws_for
+from lingspec.conformance.mustpass import SPEC_VERSION, digest, required
 from lingspec.conformance.runner.sources import locate
+from lingspec.conformance.waivers import Waiver, today
 
 __all__ = [
     "PREDICATE",
     "SPEC_VERSION",
     "CertificateError",
+    "ExpiredWaiver",
     "contract_digest",
     "digests",
     "statement",
     "verify",
 ]
 
-SPEC_VERSION = "2026.11"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:lingspec:certificate:1"
 
 
 class CertificateError(ValueError):
     """A file that is not a certificate, or is no longer true."""
+
+
+class ExpiredWaiver(CertificateError):  # noqa: N818 - a refusal, reported as such
+    """A certificate that is true, but leans on a waiver that no longer holds."""
 
 
 def digests(sources: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -79,7 +84,9 @@ def verify(path: Path) -> dict[str, Any]:
 
     Raises:
         CertificateError: the file was edited or is truncated; a source file changed or is gone; a
-            contract changed; a law or a dtype that the contract demands is missing.
+            contract changed; a law or a number of cases that the manifest of the version
+            requires is missing.
+        ExpiredWaiver: all of that is in order, but a waiver has expired.
     """
     body = _parsed(path)
     seal = body["predicate"].pop("seal", None)
@@ -94,11 +101,16 @@ def verify(path: Path) -> dict[str, Any]:
         _check_sources(path, body["subject"])
         if not body["subject"] or not predicate["ops"]:
             raise CertificateError(f"{path} names no file or no op that was tested")
+        if predicate["requiredCases"] != digest():
+            raise CertificateError(f"{path} was issued for another manifest of required cases")
+        if predicate["notCovered"] != [op for op in OPS if op not in predicate["ops"]]:
+            raise CertificateError(f"{path} does not say which ops it leaves out")
         for op, told in predicate["ops"].items():
             if op not in OPS or told["contract"] != contract_digest(contract(op)):
                 raise CertificateError(f"{path} was issued for another contract of {op}")
             _check_coverage(path, op, told, predicate["profile"])
             _check_power(path, op, told)
+        _check_waivers(path, predicate)
     except (AttributeError, KeyError, TypeError) as broken:
         raise CertificateError(f"{path} lacks what a certificate says: {broken}") from broken
     return body
@@ -127,19 +139,38 @@ def _check_sources(path: Path, subjects: list[dict[str, Any]]) -> None:
 
 
 def _check_coverage(path: Path, op: str, told: Mapping[str, Any], profile: str) -> None:
-    counts = COUNTS.get(profile)
-    if counts is None or profile == "smoke":
+    laws_required = required(profile, op)
+    if laws_required is None:
         raise CertificateError(f"{path}: profile {profile!r} is not sufficient for certification")
     if not told["laws"]:
         raise CertificateError(f"{path}: nothing of {op} was run")
     for dtype, laws in told["laws"].items():
-        for law in laws_for(contract(op)):
+        for law, asked in laws_required.items():
             row = laws.get(law)
-            asked = counts.get(law, counts["default"])
             if row is None or sum(row.values()) < asked:
                 raise CertificateError(f"{path}: {op} in {dtype} lacks cases of law {law}")
             if row.keys() - {"PASS", "NOT SUPPORTED", "WAIVED", "VOID" if "PASS" in row else ""}:
                 raise CertificateError(f"{path}: {op} in {dtype} does not hold law {law}")
+
+
+def _check_waivers(path: Path, predicate: Mapping[str, Any]) -> None:
+    """That every case that is waived has a waiver, told in full, and that all of them hold."""
+    try:
+        waivers = [
+            (Waiver.of_data({k: v for k, v in told.items() if k != "waived"}), told["waived"])
+            for told in predicate["waivers"]
+        ]
+    except ConfigError as wrong:
+        raise CertificateError(f"{path}: {wrong}") from wrong
+    for op, told in predicate["ops"].items():
+        for key, laws in told["laws"].items():
+            candidate, dtype, _ = key.rsplit("/", 2)
+            waived = sum(row.get("WAIVED", 0) for row in laws.values())
+            if waived > sum(n for w, n in waivers if w.meets(op, candidate, dtype)):
+                raise CertificateError(f"{path}: {key} of {op} has waived cases without a waiver")
+    for waiver, _ in waivers:
+        if waiver.expired(today()):
+            raise ExpiredWaiver(f"{path}: expired waiver {waiver}")
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,14 @@ from lingspec.conformance.case import Case
 from lingspec.conformance.certificate import digests
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.engine import judge_case
+from lingspec.conformance.environment import environment
 from lingspec.conformance.findings import Verdict
+from lingspec.conformance.ledger import Ledger, refuse_unmatched
 from lingspec.conformance.plan import plan
 from lingspec.conformance.recheck import recheck
 from lingspec.conformance.report import Options, PartReport, Report
 from lingspec.conformance.run import Part, laws_for, parts
-from lingspec.conformance.runner.host import Host, Server, TargetRefused
+from lingspec.conformance.runner.host import Host, RunnerError, Server, TargetRefused
 from lingspec.conformance.runner.server import allowance
 from lingspec.conformance.workers import follow_parent
 
@@ -52,36 +55,98 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
         TargetRefused: the target cannot be had, or nothing of it can be asked.
         RunnerError: the environment cannot run candidates.
     """
+    refuse_lone_shard(options)
+    ledger = Ledger(options.waivers)
     with opened(options) as host:
         work = work_of(host, options)
+        if not options.narrowed:
+            refuse_unmatched(options.waivers, work)
         subjects = digests(host.sources())
-        seed = options.seed
-        if seed is None:
-            seed = 0 if options.profile == "smoke" else secrets.randbits(32)
+        seed = _seed(options, subjects)
         tasks = tasks_of(work, options, seed)
-        reports = [PartReport(p) for p in work]
-        for task in tasks:
-            reports[task.part].left_out[task.law] += 1
-        broken: set[tuple[int, str]] = set()  # part and law
-
-        def needed(task: Task) -> bool:
-            return not options.fail_fast or (task.part, task.law) not in broken
-
-        judge, left = _Judge(host, work), filter(needed, tasks)
-        judged = map(judge, left) if options.workers == 1 else _spread(options, left)
-        loaded: dict[str, str] = {}
-        for n, (task, verdict, sources) in enumerate(judged):
-            reports[task.part].verdicts.append(verdict)
-            reports[task.part].left_out[task.law] -= 1
-            broken |= {(task.part, finding.law) for finding in verdict.findings}
-            loaded |= sources
-            progress(n + 1, len(tasks), verdict)
-        recheck(host, reports, options)
+        sharded = options.shard != (1, 1)
+        reports = [PartReport(p, ledger=ledger, shard=sharded) for p in work]
+        loaded, ended = _judged(host, options, reports, tasks, progress)
+        if not ended:
+            recheck(host, reports, options)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
         if options.laws:  # an op that declares none of them was not judged
-            reports = [report for report in reports if report.verdicts]
-    return Report(options, seed, _all_subjects(subjects, loaded), reports)
+            reports = [r for r in reports if set(options.laws) & set(laws_for(contract(r.op)))]
+    found = _all_subjects(subjects, loaded)
+    return Report(options, seed, found, reports, ledger, ended, environment(options.device))
+
+
+def refuse_lone_shard(options: Options) -> None:
+    """Refuse a shard that could not be one of a whole.
+
+    Raises:
+        TargetRefused: it has a seed of its own, or leaves out what another shard does not.
+    """
+    if options.shard == (1, 1):
+        return
+    part, parts = options.shard
+    if options.fail_fast:
+        raise TargetRefused(
+            "usage", f"--shard {part}/{parts} and --fail-fast exclude each other: what is left out "
+            "would depend on the shard",
+        )  # fmt: skip
+    if options.seed is None and options.draw is None and options.profile != "smoke":
+        raise TargetRefused(
+            "usage", f"--shard {part}/{parts} needs the seed of the other shards: --seed-file FILE "
+            "(`lingspec seed TARGET --out FILE` draws it once the candidate's files are hashed), "
+            "or --seed N",
+        )  # fmt: skip
+
+
+def _seed(options: Options, subjects: list[dict[str, Any]]) -> int:
+    if options.draw is not None:
+        options.draw.refuse_others(options.target, subjects)
+        return options.draw.seed
+    if options.seed is not None:
+        return options.seed
+    return 0 if options.profile == "smoke" else secrets.randbits(32)
+
+
+def _judged(
+    host: Host, options: Options, reports: list[PartReport], tasks: list[Task],
+    progress: Callable[[int, int, Verdict], None],
+) -> tuple[dict[str, str], str]:  # fmt: skip
+    """Put the verdicts into the reports.
+
+    Returns:
+        Files of the candidate that were loaded meanwhile, and why it ended early, if it did.
+
+    Raises:
+        RunnerError: no process lived long enough to judge anything.
+    """
+    for task in tasks:
+        reports[task.part].left_out[task.law] += 1
+    broken: set[tuple[int, str]] = set()  # part and law
+    loaded: dict[str, str] = {}
+
+    def needed(task: Task) -> bool:
+        return not options.fail_fast or (task.part, task.law) not in broken
+
+    judge, left = _Judge(host, [r.part for r in reports]), filter(needed, tasks)
+    n = 0
+    try:
+        judged = map(judge, left) if options.workers == 1 else _spread(options, left)
+        for n, (task, verdict, sources) in enumerate(judged, 1):
+            report = reports[task.part]
+            report.verdicts.append(verdict)
+            report.left_out[task.law] -= 1
+            if report.status_of(verdict) != "WAIVED":
+                broken |= {(task.part, finding.law) for finding in verdict.findings}
+            loaded |= sources
+            progress(n, len(tasks), verdict)
+    except KeyboardInterrupt:
+        return loaded, f"interrupted after {n} of {len(tasks)} cases"
+    except BrokenProcessPool as lost:
+        if not n:
+            raise RunnerError("a worker process ended before it judged any case") from lost
+        return loaded, f"a worker process ended; {n} of {len(tasks)} cases were judged"
+    return loaded, ""
 
 
 def _all_subjects(subjects: list[dict[str, Any]], loaded: dict[str, str]) -> list[dict[str, Any]]:
@@ -121,12 +186,13 @@ def opened(options: Options) -> Iterator[Host]:
 def work_of(host: Host, options: Options) -> list[Part]:
     """What a run asks of the target: each candidate in each dtype that it declares."""
     made = []
+    offered = [candidate.op for candidate in host.candidates]
+    if lacking := [op for op in options.ops if op not in offered]:
+        raise TargetRefused("usage", f"{options.target!r} has nothing for {', '.join(lacking)}")
     for candidate in host.candidates:
         if options.ops and candidate.op not in options.ops:
             continue
         made += parts(candidate, contract(candidate.op), options.precision)
-    if not made:
-        raise TargetRefused("usage", f"{options.target!r} has nothing for {', '.join(options.ops)}")
     return made
 
 
@@ -198,9 +264,12 @@ def _spread(options: Options, tasks: Iterator[Task]) -> Iterator[Judged]:
         def begun(number: int) -> set[Future[Judged]]:
             return {pool.submit(_judge_mine, task) for task in itertools.islice(tasks, number)}
 
-        pending = begun(2 * options.workers)
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-            pending |= begun(len(done))
+        try:
+            pending = begun(2 * options.workers)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                pending |= begun(len(done))
+        finally:  # whoever stops early waits for no case that has not begun
+            pool.shutdown(wait=False, cancel_futures=True)

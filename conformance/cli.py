@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 import sys
 import traceback
@@ -18,25 +17,13 @@ from typing import Any
 
 import click
 
+from lingspec.conformance.cli_certify import SECONDS
+from lingspec.conformance.cli_certify import add as add_certification
 from lingspec.conformance.cli_model import add
-from lingspec.conformance.laws import LAWS
 
 __all__ = ["main"]
 
 EPILOG = "Exit codes: 0 conforms, 1 does not, 2 wrong command, 3 inconclusive, 4 cannot run here."
-
-
-class _Seconds(click.FloatRange):
-    """A finite number of at least 1."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is not a number of seconds", param, ctx)
-        return seconds
-
-
-_SECONDS = _Seconds(1)
 
 
 class _Group(click.Group):
@@ -80,10 +67,11 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         from lingspec.conformance.bundle import BundleError
         from lingspec.conformance.case import CaseError
-        from lingspec.conformance.certificate import CertificateError
+        from lingspec.conformance.certificate import CertificateError, ExpiredWaiver
         from lingspec.conformance.config import ConfigError
         from lingspec.conformance.contracts import UnknownOpError
         from lingspec.conformance.runner.host import RunnerError, TargetRefused
+        from lingspec.conformance.signature import SignatureUnavailable
         from lingspec.reference import ContractError
 
         try:
@@ -92,11 +80,13 @@ def _one_line(command: Callable[..., int]) -> Callable[..., None]:
             code = _refuse(wrong, 2)
         except TargetRefused as refused:
             code = _refuse(refused, {"environment": 4, "integrity": 1}.get(refused.kind, 2))
+        except ExpiredWaiver as expired:
+            code = _refuse(expired, 3)
         except CertificateError as untrue:
             code = _refuse(untrue, 1)
         except ContractError as refused:  # a case whose numbers the op does not allow
             code = _refuse(refused, 2)
-        except (RunnerError, OSError) as unable:
+        except (RunnerError, SignatureUnavailable, OSError) as unable:
             code = _refuse(unable, 4)
         except click.ClickException:
             raise
@@ -152,68 +142,7 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     raise click.BadParameter(f"{text!r} must be i/n with 1 <= i <= n")
 
 
-@main.command()
-@click.argument("target", required=False)
-@click.option("--op", "op_names", multiple=True, help="Only this op; may be repeated.")
-@click.option(
-    "--profile", type=click.Choice(["smoke", "ci", "full"]), help="How long: ci by default."
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="cpu emulates Triton.")
-@click.option("--precision", help="A precision profile of `lingspec ops OP`, or DTYPE=NAME,…")
-@click.option("--backward", is_flag=True, help="An undecorated function has gradients.")
-@click.option("--seed", type=click.IntRange(0), help="Repeat a run.")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="lingspec-out by default."
-)
-@click.option("-n", "--workers", type=click.IntRange(1), help="Processes.")
-@click.option("--shard", default="1/1", callback=_shard, help="i/n: every n-th case.")
-@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
-@click.option(
-    "--memory", type=click.FloatRange(1, 1 << 20), help="GiB for a process: 3/4 of what is free."
-)
-@click.option("--fail-fast", is_flag=True, help="Do not ask a law again that was broken.")
-@click.option(
-    "--law", "laws", multiple=True, type=click.Choice(LAWS), help="Only this law; may be repeated."
-)
-@click.option("--junitxml", type=click.Path(dir_okay=False, path_type=Path))
-@_json_flag
-@_one_line
-def certify(op_names: tuple[str, ...], as_json: bool, junitxml: Path | None, **given: Any) -> int:
-    """Judge TARGET.
-
-    TARGET is kernels (ours, the default), reference, the name of an adapter, mutants:NAME,
-    honest:NAME, or module:attribute.
-    """
-    from lingspec.conformance.verbs.certify import certify as run
-
-    return run(op_names, as_json=as_json, junit=junitxml, given=given)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@main.command()
-@click.argument("certificate", type=click.Path(path_type=Path))
-@_json_flag
-@_one_line
-def verify(certificate: Path, as_json: bool) -> int:
-    """Check a certificate against the files that are here."""
-    from lingspec.conformance.certificate import verify as check
-
-    body = check(certificate)
-    told = body["predicate"]
-    if as_json:
-        click.echo(json.dumps(body, indent=1))
-    else:
-        drawn = "drawn after they were hashed" if told["seedDrawn"] else "chosen by who ran it"
-        click.echo(
-            f"{certificate} holds: {told['target']}, {', '.join(told['ops'])}, profile "
-            f"{told['profile']}, device {told['device']}, "
-            f"{_counted(len(body['subject']), 'file')} unchanged, "
-            f"seed {drawn}"
-        )
-    return 0
+add_certification(main, _one_line, _json_flag, _shard)
 
 
 @main.command()
@@ -221,7 +150,7 @@ def verify(certificate: Path, as_json: bool) -> int:
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]))
-@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
+@click.option("--timeout", type=SECONDS, help="Seconds for one call.")
 @click.option("--backward", is_flag=True)
 @_json_flag
 @_one_line
@@ -237,7 +166,7 @@ def replay(case: str, as_json: bool, **given: Any) -> int:
 @click.option("--target", help="The candidate; a bundle names its own.")
 @click.option("--precision")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]))
-@click.option("--timeout", type=_SECONDS, help="Seconds for one call.")
+@click.option("--timeout", type=SECONDS, help="Seconds for one call.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("lingspec-out")
 )

@@ -17,7 +17,7 @@ __all__ = ["KEYS", "ConfigError", "defaults"]
 
 KEYS = {
     "target": str, "profile": str, "device": str, "precision": str, "seed": int, "out": str,
-    "workers": int, "timeout": float, "memory": float,
+    "workers": int, "timeout": float, "memory": float, "waivers": str,
 }  # fmt: skip
 
 
@@ -31,6 +31,7 @@ MAY_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "memory": (lambda x: 1 <= x <= 1 << 20, "a number of GiB >= 1"),
     "target": (bool, "a target"),
     "out": (bool, "a folder"),
+    "waivers": (bool, "a file"),
 }
 
 
@@ -47,7 +48,10 @@ def defaults(folder: Path) -> dict[str, Any]:
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
         if file.is_file():
-            return _table(file)
+            table = _table(file)
+            if "waivers" in table:  # beside it, wherever lingspec is called
+                table["waivers"] = str(place / table["waivers"])
+            return table
     return {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingspec.conformance.config import defaults
-from lingspec.conformance.output import environment
+from lingspec.conformance.environment import environment
 from lingspec.conformance.runner.targets import ADAPTERS
 
 __all__ = ["examine", "report"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import platform
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -16,52 +13,57 @@ from xml.etree import ElementTree as ET
 from lingspec.conformance.accuracy.power import REJECTIONS
 from lingspec.conformance.certificate import contract_digest, statement
 from lingspec.conformance.contracts import contract
+from lingspec.conformance.coverage import compact, tables
 from lingspec.conformance.findings import Finding
-from lingspec.conformance.report import Report
+from lingspec.conformance.mustpass import SPEC_VERSION, digest
+from lingspec.conformance.report import FAILURES, PartReport, Report
+from lingspec.conformance.results import SCHEMA, as_data, inputs_as_data, part_as_data
 
-__all__ = ["as_data", "as_json", "environment", "write_all"]
-
-
-def environment() -> dict[str, str]:
-    """Versions of everything that a verdict depends on."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("lingspec", "torch", "triton", "numpy", "hypothesis"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+__all__ = ["as_data", "as_json", "write_all"]
 
 
 def as_json(report: Report) -> dict[str, Any]:
     """The whole report as plain data."""
     options = report.options
     return {
-        "schema": "lingspec.report/1",
+        "schema": SCHEMA,
+        "specVersion": SPEC_VERSION,
         "status": report.status(),
         "exitCode": report.exit_code(),
+        "problems": report.problems(),
+        "ended": report.ended,
         "target": options.target,
         "profile": options.profile,
         "device": report.device,
         "seed": report.seed,
+        "seedDrawn": report.seed_drawn,
         "shard": list(options.shard),
         "sufficientForCertification": report.complete,
-        "environment": environment(),
+        "requiredCases": digest(),
+        "notCovered": report.not_covered,
+        "environment": report.environment,
         "subjects": report.subjects,
-        "parts": [
-            {
-                "op": p.op, "candidate": p.part.candidate.name, "dtype": p.part.dtype,
-                "precision": p.part.profile.name, "device": report.device_of(p),
-                "status": p.status(options.profile),
-                "laws": {law: dict(counts) for law, counts in p.laws().items()},
-                "power": p.power(),
-                "worst": max((v.worst for v in p.verdicts), default=0.0),
-                "cases": len(p.verdicts),
-                "notAsked": {law: n for law, n in p.left_out.items() if n},
-                "findings": [as_data(f) for f in p.findings()],
-            }
-            for p in report.parts
-        ],
+        "waivers": [use.as_data() for use in report.waivers()],
+        "coverage": tables(report.parts),
+        "asked": inputs_as_data(report),
+        "parts": [_part(report, p) for p in report.parts],
+    }
+
+
+def _part(report: Report, p: PartReport) -> dict[str, Any]:
+    return {
+        "op": p.op, "candidate": p.part.candidate.name, "dtype": p.part.dtype,
+        "precision": p.part.profile.name, "device": report.device_of(p),
+        "status": p.status(report.options.profile),
+        "laws": {law: dict(counts) for law, counts in p.laws().items()},
+        "power": p.power(),
+        "worst": p.worst,
+        "cases": len(p.verdicts),
+        "notAsked": {law: n for law, n in p.left_out.items() if n},
+        "missing": {law: n for law, (n, _) in p.missing(report.options.profile).items()},
+        "findings": [as_data(f) for f in p.findings()],
+        "waived": [{"issue": w.issue, **as_data(f)} for f, w in p.waived()],
+        "record": part_as_data(p),
     }  # fmt: skip
 
 
@@ -91,12 +93,20 @@ def _certificate(report: Report) -> bytes:
         told["laws"][key] = {law: dict(c) for law, c in p.laws().items()}
         told["power"][key] = p.power()
         told["device"][key] = report.device_of(p)
-        told["worst"][key] = max((v.worst for v in p.verdicts), default=0.0)
+        told["worst"][key] = p.worst
+    for told in tables(report.parts):
+        key, attributes = told["candidate"], told["attributes"]
+        ops[told["op"]].setdefault("coverage", {})[key] = compact(attributes)
+    waivers = [
+        {**use.waiver.as_data(), "waived": use.waived}
+        for use in report.waivers() if use.state == "used"
+    ]  # fmt: skip
     predicate = {
         "target": report.options.target, "profile": report.options.profile,
-        "device": report.device, "seed": report.seed, "environment": environment(),
-        "seedDrawn": report.options.seed is None,  # after the files were hashed
-        "ops": ops, "rejectionsRequired": REJECTIONS, "waivers": [],
+        "device": report.device, "seed": report.seed, "environment": report.environment,
+        "seedDrawn": report.seed_drawn,  # after the files were hashed
+        "ops": ops, "notCovered": report.not_covered, "requiredCases": digest(),
+        "rejectionsRequired": REJECTIONS, "waivers": waivers,
     }  # fmt: skip
     return statement(report.subjects, predicate)
 
@@ -118,18 +128,27 @@ def _junit(report: Report) -> bytes:
             test = ET.SubElement(
                 suite, "testcase", classname=f"{name}.{v.law}", name=v.case, time=f"{v.seconds:.3f}"
             )
-            if v.findings:
+            status = p.status_of(v)
+            if status in FAILURES:
                 failures += 1
-                found = {"type": v.status, "message": v.findings[0].text}
-                ET.SubElement(test, "failure", found).text = "\n".join(
-                    f"{f.status} {f.law}: {f.text}\n{f.where}\n{f.got_want}" for f in v.findings
-                )
+                told = {"type": v.status, "message": v.findings[0].text}
+                found = ET.SubElement(test, "failure", told)
+                found.text = _told(v.findings)
+            elif status == "WAIVED":
+                skipped += 1
+                issues = dict.fromkeys(p.ledger.covering(p.part, f)[0].issue for f in v.findings)
+                found = ET.SubElement(test, "skipped", message=f"WAIVED: {', '.join(issues)}")
+                found.text = _told(v.findings)
             elif v.status in ("VOID", "NOT SUPPORTED"):
                 skipped += 1
                 ET.SubElement(test, "skipped", message=f"{v.status}: {v.reason}")
         suite.set("failures", str(failures))
         suite.set("skipped", str(skipped))
     return bytes(ET.tostring(suites, encoding="utf-8", xml_declaration=True))
+
+
+def _told(findings: list[Finding]) -> str:
+    return "\n".join(f"{f.law}: {f.text}\n{f.where}\n{f.got_want}" for f in findings)
 
 
 def _github(report: Report) -> None:
@@ -141,6 +160,7 @@ def _github(report: Report) -> None:
             f"| {p.status(report.options.profile)} |"
             for p in report.parts
         ]
+        rows += ["", *(f"- {problem}" for problem in report.problems())]
         with Path(summary).open("a") as file:
             file.write("\n".join(rows) + "\n")
     if os.environ.get("GITHUB_ACTIONS"):
@@ -151,12 +171,6 @@ def _github(report: Report) -> None:
 
 def _first_findings(report: Report) -> Iterable[dict[str, Any]]:
     return (first.__dict__ for p in report.parts if (first := p.first()) is not None)
-
-
-def as_data(finding: Finding) -> dict[str, Any]:
-    """A finding for JSON, which has no infinity."""
-    told = dict(finding.__dict__)
-    return {**told, "excess": told["excess"] if math.isfinite(told["excess"]) else None}
 
 
 def _whole(path: Path, content: bytes) -> None:

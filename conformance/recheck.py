@@ -84,7 +84,7 @@ def _plainly(host: Host, report: PartReport, options: Options) -> None:
                 exact = want.value.to(session.dtype_of(name))
                 session.same_bits("integrity", got[name], exact, f"{name} has other bits", name)
             elif name in got:
-                session.expect("integrity", {name: got[name]}, {name: want})
+                session.expect("integrity", got, {name: want})
     except Stop:
         return
     if session.findings:

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lingspec.conformance.accuracy.power import ALWAYS, REJECTIONS, unproven
-from lingspec.conformance.contracts import contract
+from lingspec.conformance.contracts import OPS, contract
+from lingspec.conformance.environment import environment
 from lingspec.conformance.findings import Finding, Verdict
+from lingspec.conformance.ledger import Ledger, Use, uses
+from lingspec.conformance.mustpass import CERTIFYING, required
 from lingspec.conformance.run import Part, laws_for
+from lingspec.conformance.seeds import Draw
+from lingspec.conformance.waivers import Waiver
 
 __all__ = ["Options", "PartReport", "Report"]
 
 # Laws that ask for the right results of a plain call: they are broken whatever is wrong.
 PLAIN = ("authority", "untouched", "strides")
+FAILURES = ("FAIL", "CRASH", "TIMEOUT", "REJECTED")
 
 
 @dataclass(frozen=True)
@@ -34,50 +40,76 @@ class Options:
     memory: float | None = None  # GiB that a candidate's process may take
     fail_fast: bool = False  # a law is not asked again in a dtype that broke it
     laws: tuple[str, ...] = ()  # only these
+    waivers: tuple[Waiver, ...] = ()
+    draw: Draw | None = None  # a seed drawn after the candidate's files were hashed
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether less is asked than the target offers."""
+        return bool(self.shard != (1, 1) or self.ops or self.laws or self.precision)
 
 
 @dataclass
 class PartReport:
-    """What one candidate came to in one dtype."""
+    """What one candidate came to in one dtype. ``shard``: of some of its cases only."""
 
     part: Part
     verdicts: list[Verdict] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)  # cases, by law, not asked
+    ledger: Ledger = field(default_factory=Ledger)
+    shard: bool = False
 
     @property
     def op(self) -> str:
         """The op that was judged."""
         return self.part.candidate.op
 
+    @property
+    def worst(self) -> float:
+        """The largest error over its limit, in all cases that count."""
+        return max((v.worst for v in self.verdicts if self.status_of(v) != "WAIVED"), default=0.0)
+
+    def status_of(self, verdict: Verdict) -> str:
+        """The status of one case: WAIVED if all that it found is waived."""
+        return "WAIVED" if self.ledger.waives(self.part, verdict) else verdict.status
+
     def laws(self) -> dict[str, Counter[str]]:
         """Statuses of the cases of each law."""
         made: dict[str, Counter[str]] = {law: Counter() for law in laws_for(contract(self.op))}
         for verdict in self.verdicts:
-            made[verdict.law][verdict.status] += 1
+            made[verdict.law][self.status_of(verdict)] += 1
         return made
 
     def findings(self) -> list[Finding]:
-        """All findings, in the order of the laws."""
-        order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
-        found = [f for v in self.verdicts for f in v.findings]
-        return sorted(found, key=lambda f: order.get(f.law, 99 if f.status != "REJECTED" else -1))
+        """All findings that are not waived, in the order of the laws."""
+        return sorted((f for _, f in self._found(waived=False)), key=self._place)
+
+    def waived(self) -> list[tuple[Finding, Waiver]]:
+        """All findings that are, each with the first waiver that holds for it."""
+        found = sorted((f for _, f in self._found(waived=True)), key=self._place)
+        return [(f, self.ledger.covering(self.part, f)[0]) for f in found]
 
     def first(self) -> Finding | None:
         """The finding that says most: of integrity, else of a law where the call was right."""
-        order = {law: n for n, law in enumerate(laws_for(contract(self.op)))}
-        found = [(v, f) for v in self.verdicts for f in v.findings]
 
         def rank(pair: tuple[Verdict, Finding]) -> tuple[bool, bool, bool, int]:
             verdict, finding = pair
             wrong_anyway = any(f.law in PLAIN for f in verdict.findings)
-            return (
-                finding.status != "REJECTED",
-                wrong_anyway,
-                verdict.law != finding.law,
-                order.get(finding.law, len(order)),
-            )
+            place = self._place(finding)
+            return finding.status != "REJECTED", wrong_anyway, verdict.law != finding.law, place
 
+        found = self._found(waived=False)
         return min(found, key=rank)[1] if found else None
+
+    def _found(self, *, waived: bool) -> list[tuple[Verdict, Finding]]:
+        return [
+            (v, f) for v in self.verdicts for f in v.findings
+            if bool(self.ledger.covering(self.part, f)) == waived
+        ]  # fmt: skip
+
+    def _place(self, finding: Finding) -> int:
+        order = laws_for(contract(self.op))
+        return order.index(finding.law) if finding.law in order else len(order)
 
     def power(self) -> dict[str, int]:
         """How many cases rejected each degenerate; nothing where every bit is compared.
@@ -91,12 +123,14 @@ class PartReport:
         return {name: kills[name] for name in (asked or dict.fromkeys(ALWAYS))}
 
     def status(self, profile: str) -> str:
-        """PASS, FAIL, REJECTED, or why none can be said: VOID."""
-        statuses = Counter(v.status for v in self.verdicts)
+        """PASS, FAIL, REJECTED, or why none can be said: VOID. All shards together prove power."""
+        statuses = Counter(self.status_of(v) for v in self.verdicts)
         if statuses["REJECTED"]:
             return "REJECTED"
-        if any(statuses[s] for s in ("FAIL", "CRASH", "TIMEOUT")):
+        if any(statuses[s] for s in FAILURES):
             return "FAIL"
+        if self.shard:
+            return "PASS"
         idle = [law for law, seen in self.laws().items() if seen["VOID"] and not seen["PASS"]]
         if idle or not statuses["PASS"] or self.unproven(profile):
             return "VOID"
@@ -112,6 +146,15 @@ class PartReport:
         weak = [n for n, kills in self.power().items() if kills < least]
         return [n for n in weak if n not in self.unproven(profile)]
 
+    def missing(self, profile: str) -> dict[str, tuple[int, int]]:
+        """By law, how many cases were not asked, of how many: of the run, and of the manifest."""
+        asked = Counter(v.law for v in self.verdicts)
+        wanted = {law: asked[law] + n for law, n in self.left_out.items()}
+        if profile in CERTIFYING and not self.shard:
+            for law, n in (required(profile, self.op) or {}).items():
+                wanted[law] = max(n, wanted.get(law, 0))
+        return {law: (n - asked[law], n) for law, n in wanted.items() if n > asked[law]}
+
 
 @dataclass
 class Report:
@@ -121,6 +164,9 @@ class Report:
     seed: int
     subjects: list[dict[str, Any]]
     parts: list[PartReport]
+    ledger: Ledger = field(default_factory=Ledger)
+    ended: str = ""  # why it stopped before its last case
+    environment: dict[str, str] = field(default_factory=environment)
 
     def status(self) -> str:
         """The verdict on the target."""
@@ -128,11 +174,57 @@ class Report:
         for status in ("REJECTED", "FAIL"):
             if status in statuses:
                 return status
-        return "PASS" if statuses and all(s == "PASS" for s in statuses) else "VOID"
+        passed = any(v.status == "PASS" for p in self.parts for v in p.verdicts)
+        if "VOID" in statuses or not passed:
+            return "VOID"
+        return "INCOMPLETE" if self.problems() else "PASS"
 
     def exit_code(self) -> int:
         """0 conforms, 1 does not, 3 cannot be said."""
-        return {"PASS": 0, "FAIL": 1, "REJECTED": 1, "VOID": 3}[self.status()]
+        return {"PASS": 0, "FAIL": 1, "REJECTED": 1, "VOID": 3, "INCOMPLETE": 3}[self.status()]
+
+    def problems(self) -> list[str]:
+        """Why this run cannot be taken for what was to be asked, a sentence each."""
+        told = [f"incomplete: {self.ended}"] if self.ended else []
+        lacking: dict[tuple[str, str], list[str]] = {}  # dtypes that lack the same
+        for p in self.parts:
+            if cases := p.missing(self.options.profile):
+                words = ", ".join(f"{law} {n} of {of}" for law, (n, of) in cases.items())
+                name = p.part.candidate.name
+                what = p.op if name == p.op else f"{p.op} ({name})"
+                lacking.setdefault((what, words), []).append(p.part.dtype)
+        told += [
+            f"incomplete: cases not asked of {what} in {', '.join(dtypes)}: {words}"
+            for (what, words), dtypes in lacking.items()
+        ]
+        if self.options.profile in CERTIFYING:
+            told += [
+                f"incomplete: the manifest of required cases lacks {op}"
+                for op in self.ops if required(self.options.profile, op) is None
+            ]  # fmt: skip
+        return told + [problem for use in self.waivers() if (problem := use.problem())]
+
+    def waivers(self) -> list[Use]:
+        """What became of the waivers."""
+        profile = self.options.profile
+        whole = not (self.options.laws or self.options.shard != (1, 1) or self.ended)
+        whole = whole and not any(p.missing(profile) for p in self.parts)
+        return uses(self.ledger, self.parts, whole=whole)
+
+    @property
+    def ops(self) -> list[str]:
+        """The ops that were judged, in the order of the specification."""
+        return [op for op in OPS if any(p.op == op for p in self.parts)]
+
+    @property
+    def not_covered(self) -> list[str]:
+        """The ops of the specification of which this run says nothing."""
+        return [op for op in OPS if op not in self.ops]
+
+    @property
+    def seed_drawn(self) -> bool:
+        """Whether the seed was drawn after the candidate's files had been hashed."""
+        return self.options.seed is None
 
     @property
     def device(self) -> str:

@@ -8,9 +8,15 @@ from collections.abc import Iterator
 
 from lingspec.conformance.findings import Finding
 from lingspec.conformance.laws import sentence
-from lingspec.conformance.report import Options, PartReport, Report
+from lingspec.conformance.report import FAILURES, Options, PartReport, Report
+from lingspec.conformance.waivers import Waiver
 
-__all__ = ["again", "failure", "lines"]
+__all__ = ["again", "counted", "failure", "lines"]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def lines(
@@ -32,6 +38,7 @@ def lines(
             others = Counter(f.law for f in part.findings())
             rest = ", ".join(f"{name} {n}" for name, n in others.items())
             yield f"  findings  {rest}"
+        yield from _waived(part)
         yield from _untold(part, report.options.profile)
         for name in (
             part.unproven(report.options.profile)
@@ -40,6 +47,16 @@ def lines(
         ):
             kills = part.power().get(name, 0)
             yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
+    yield from report.problems()
+
+
+def _waived(part: PartReport) -> Iterator[str]:
+    cases: dict[Waiver, list[str]] = {}
+    for finding, waiver in part.waived():
+        cases.setdefault(waiver, []).append(finding.case)
+    for waiver, found in cases.items():
+        where = f"{counted(len(found), 'finding')} in {counted(len(set(found)), 'case')}"
+        yield f"  waived    {where}: {waiver}"
 
 
 def _untold(part: PartReport, profile: str) -> Iterator[str]:
@@ -98,15 +115,17 @@ def failure(
 def _headline(report: Report, part: PartReport) -> str:
     status = part.status(report.options.profile)
     total = sum(1 for v in part.verdicts if v.status not in ("NOT SUPPORTED",))
-    bad = sum(1 for v in part.verdicts if v.findings)
+    bad = sum(1 for v in part.verdicts if part.status_of(v) in FAILURES)
     name = report.options.target
     if part.part.candidate.name not in (part.op, name.partition(":")[2]):
         name += f" · {part.part.candidate.name}"
     device = report.device_of(part)
     head = f"{part.op} · {name} · {part.part.dtype} · {part.part.profile.name} · {device}"
+    waived = sum(1 for v in part.verdicts if part.status_of(v) == "WAIVED")
     broken = status in ("FAIL", "REJECTED")
-    said = f"{status} {bad} of {total}" if broken else f"{status} {total}"
-    worst = max((v.worst for v in part.verdicts), default=0.0)
+    said = f"{status} {bad} of {total}" if broken else f"{status} {total - waived}"
+    said += f", WAIVED {waived}" if waived else ""
+    worst = part.worst
     return f"{head}  {said}" + (
         f", worst error {worst:.2g} of its limit" if status == "PASS" else ""
     )

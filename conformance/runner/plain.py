@@ -57,13 +57,14 @@ def call_plainly(
 ) -> dict[str, Tensor] | None:
     """What the candidate returns to a script, by name; None where that is nothing.
 
-    What comes with this project is not asked, nor arrays in a dtype that NumPy has not. Whatever
-    the script needs and does not find is no evidence of anything: None as well.
+    What comes with this project is not asked, nor arrays in a dtype that NumPy has not, nor
+    composites. Whatever the script needs and does not find is no evidence of anything: None as
+    well.
     """
     numbers = candidate.array != "numpy" or all(
         x.dtype != torch.bfloat16 for x in call.tensors.values()
     )
-    if host.target.partition(":")[0] in OURS or not numbers:
+    if host.target.partition(":")[0] in OURS or not numbers or contract.nested:
         return None
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "a"), Path(folder, "b")

@@ -7,13 +7,14 @@ import importlib
 import json
 
 import pytest
+from fewer import ask_fewer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingspec.conformance import certificate as certificates
-from lingspec.conformance import plan as plans
 from lingspec.conformance.certificate import CertificateError, statement, verify
 from lingspec.conformance.certify import run
+from lingspec.conformance.contracts import OPS
 from lingspec.conformance.output import write_all
 from lingspec.conformance.report import Options
 from lingspec.conformance.runner.host import TargetRefused
@@ -53,7 +54,7 @@ def certified(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("PYTHONPATH", str(folder), prepend=":")
-        patch.setitem(plans.COUNTS, "ci", {"authority": 3, "default": 1})
+        ask_fewer(patch, folder / "required", "ci")
         importlib.invalidate_caches()
         report = run(Options("certified_candidate:honest"), lambda *_: None)
         assert report.status() == "PASS", report.parts[0].findings()
@@ -159,6 +160,10 @@ def laws(body):
     return next(iter(told(body)["laws"].values()))
 
 
+WAIVED = {
+    "issue": "https://example.org/1", "reason": "a known fault", "owner": "somebody",
+    "expires": "2999-12-31", "op": "lightning_log_decay", "waived": 1,
+}  # fmt: skip
 FORGED = {
     "no ops": (lambda b: b["predicate"]["ops"].clear(), "names no file or no op"),
     "no subjects": (lambda b: b["subject"].clear(), "names no file or no op"),
@@ -177,7 +182,32 @@ FORGED = {
     ),
     "outside": (lambda b: told(b)["worst"].update(dict.fromkeys(told(b)["worst"], 1.5)), "outside"),
     "no power": (lambda b: told(b).pop("power"), "lacks what a certificate says"),
-    "ops as a list": (lambda b: b["predicate"].update(ops=[1]), "lacks what a certificate says"),
+    "ops as a list": (
+        lambda b: b["predicate"].update(ops=[1], notCovered=list(OPS)), "lacks what a certificate",
+    ),
+    "no manifest": (lambda b: b["predicate"].pop("requiredCases"), "lacks what a certificate says"),
+    "another manifest": (
+        lambda b: b["predicate"].update(requiredCases="0"), "for another manifest of required",
+    ),
+    "more than was judged": (
+        lambda b: b["predicate"].update(notCovered=[]), "does not say which ops it leaves out",
+    ),
+    "waived by nobody": (
+        lambda b: laws(b).update(untouched={"WAIVED": 1}), "has waived cases without a waiver",
+    ),
+    "a waiver without a day": (
+        lambda b: b["predicate"].update(waivers=[{**WAIVED, "expires": "soon"}]), "no date in exp",
+    ),
+    "a waiver without a reason": (
+        lambda b: b["predicate"].update(waivers=[{**WAIVED, "reason": ""}]), "has reason ''",
+    ),
+    "fewer waived than told": (
+        lambda b: (
+            b["predicate"].update(waivers=[{**WAIVED, "waived": 1}]),
+            laws(b).update(authority={"PASS": 1, "WAIVED": 2}),
+        ),
+        "has waived cases without a waiver",
+    ),
 }  # fmt: skip
 
 
@@ -202,7 +232,7 @@ def test_what_is_no_statement_is_said_not_to_be_one(tmp_path, content):
         verify(path)
 
 
-@pytest.mark.parametrize("options", [{"profile": "smoke"}, {"shard": (1, 2)}])
+@pytest.mark.parametrize("options", [{"profile": "smoke"}, {"shard": (1, 2), "seed": 3}])
 def test_a_smoke_run_and_a_shard_certify_nothing_and_take_an_older_certificate_away(
     certified, options
 ):

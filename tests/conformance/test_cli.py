@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from fewer import ask_fewer
 
 from lingspec.conformance import doctor as doctors
 from lingspec.conformance import plan as plans
@@ -69,8 +70,7 @@ def lingspec(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
-    for name in ("ci", "smoke"):
-        monkeypatch.setitem(plans.COUNTS, name, {"authority": 2, "default": 1})
+    ask_fewer(monkeypatch, tmp_path / ".required", "ci", "smoke", authority=2)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
 
     def run(*arguments):
@@ -235,9 +235,14 @@ def test_fail_fast_with_several_processes_leaves_cases_out(lingspec, monkeypatch
 def test_one_law_alone_is_asked_and_certifies_nothing(lingspec):
     asked = ("certify", "kernels", "--profile", "ci", "--law", "determinism")
     result = lingspec(*asked, "--op", "lightning_log_decay")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     assert "    determinism  PASS 1" in result.stdout
-    assert "authority" not in result.stdout
+    assert (
+        "incomplete: cases not asked of lightning_log_decay in f32: authority 2 of 2, "
+        "untouched 1 of 1\n"
+    ) in result.stdout
+    result = lingspec(*asked[:2], "--profile", "smoke", *asked[4:], "--op", "lightning_log_decay")
+    assert result.exit_code == 0  # a profile that certifies nothing requires nothing
     assert "law determinism alone is not sufficient for certification" in result.stdout
     assert not Path("lingspec-out/certificate.json").exists()
     assert lingspec(*asked[:2], "--law", "no_law").exit_code == 2
@@ -245,7 +250,8 @@ def test_one_law_alone_is_asked_and_certifies_nothing(lingspec):
 
 def test_one_law_alone_says_nothing_of_power(lingspec):
     result = lingspec("certify", "some_kernels:honest", "--law", "determinism", "--fail-fast")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
+    assert "not asked of lightning_attention (honest) in f64, f32, bf16: " in result.stdout
     assert "told apart" not in result.stdout
     assert "unproven" not in result.stdout
 
