@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "verify",
 ]
 
+OFFLINE = "offline"  # in place of a module: a file by its path from where one stands
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:lingspec:certificate:1"
 
@@ -55,15 +56,26 @@ def digests(sources: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def contract_digest(of: Contract) -> str:
     """SHA-256 of what a contract promises: its data, and the files that say the rest."""
-    import inspect
-
     told = {
-        f.name: repr(getattr(of, f.name)) for f in fields(of)
-        if not callable(getattr(of, f.name)) and f.name != "mutable"
+        f.name: _words(getattr(of, f.name)) for f in fields(of)
+        if not callable(getattr(of, f.name))
     }  # fmt: skip
-    told["mutable"] = repr(sorted(of.mutable))
-    told["file"] = inspect.getsource(inspect.getmodule(of.make))  # type: ignore[arg-type] # a function has a module
+    folder = Path(__file__).parent / "contracts"
+    for file in (folder / f"{of.op}.py", *sorted(folder.glob("_[a-z]*.py"))):
+        told[f"file {file.name}"] = file.read_text(encoding="utf-8")
     return hashlib.sha256(_canonical(told)).hexdigest()
+
+
+def _words(value: Any) -> str:
+    """Data as it is written, without functions, whose places in memory are no promise."""
+    if isinstance(value, Mapping):
+        return repr({key: _words(x) for key, x in value.items()})
+    if isinstance(value, (set, frozenset)):
+        return repr(sorted(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        there = {f.name: getattr(value, f.name) for f in fields(value)}
+        return repr({name: _words(x) for name, x in there.items() if not callable(x)})
+    return repr(value)
 
 
 def statement(subjects: list[dict[str, Any]], predicate: Mapping[str, Any]) -> bytes:
@@ -129,8 +141,8 @@ def _check_power(path: Path, op: str, told: Mapping[str, Any]) -> None:
 def _check_sources(path: Path, subjects: list[dict[str, Any]]) -> None:
     for subject in subjects:
         module, _, name = subject["name"].partition(":")
-        file = locate(module)
-        if file is None or file.name != name:
+        file = Path(name) if module == OFFLINE else locate(module)
+        if file is None or not file.is_file() or (module != OFFLINE and file.name != name):
             raise CertificateError(f"{path}: {name} of module {module} is not here")
         if hashlib.sha256(file.read_bytes()).hexdigest() != subject["digest"]["sha256"]:
             raise CertificateError(

@@ -45,6 +45,7 @@ def add(main: click.Group, one_line: Wrap, json_flag: Wrap, shard: Any) -> None:
     _seed(main, one_line, json_flag)
     _verify(main, one_line, json_flag)
     _report(main, one_line, json_flag)
+    _offline(main, one_line, json_flag)
 
 
 def _certify(main: click.Group, one_line: Wrap, json_flag: Wrap, shard: Any) -> None:
@@ -205,3 +206,41 @@ def _report(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
         from lingspec.conformance.verbs.certify import merged as run
 
         return run(folders, as_json=as_json, junit=junitxml, given=given)
+
+
+def _offline(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
+    @main.command()
+    @click.option("--out", type=FOLDER, required=True, help="Where the calls are written.")
+    @click.option("--op", "ops", multiple=True, help="Only this op; may be repeated.")
+    @click.option(
+        "--candidate", "files", multiple=True, type=click.Path(exists=True, path_type=Path),
+        help="A file or folder of the candidate, hashed before the seed is drawn.",
+    )  # fmt: skip
+    @click.option("--name", default="candidate", help="What the candidate is called.")
+    @click.option("--profile", type=click.Choice(["smoke", "ci", "full"]), default="ci")
+    @click.option("--precision", help="A precision profile of `lingspec ops OP`, or DTYPE=NAME,…")
+    @click.option("--seed", type=click.IntRange(0), help="Repeat a run; it is not drawn then.")
+    @json_flag
+    @one_line
+    def cases(
+        out: Path, ops: tuple[str, ...], files: tuple[Path, ...], name: str, profile: str,
+        precision: str | None, seed: int | None, as_json: bool,
+    ) -> int:  # fmt: skip
+        """Write the calls of a run, for a candidate that runs elsewhere."""
+        from lingspec.conformance.verbs.offline import cases as write
+
+        return write(
+            out, ops, files=files, profile_name=profile, name=name, precision=precision, seed=seed,
+            as_json=as_json,
+        )  # fmt: skip
+
+    @main.command()
+    @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+    @click.option("--out", type=FOLDER, default=Path("lingspec-out"), show_default=True)
+    @json_flag
+    @one_line
+    def judge(folder: Path, out: Path, as_json: bool) -> int:
+        """Judge the answers beside the calls in FOLDER."""
+        from lingspec.conformance.verbs.offline import judge as read
+
+        return read(folder, out, as_json=as_json)

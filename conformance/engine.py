@@ -28,18 +28,19 @@ __all__ = ["judge_case", "status_of"]
 def judge_case(
     host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
     *, call: Call | None = None, power: bool = False, memo: Memo | None = None,
+    kind: type[Session] = Session,
 ) -> Verdict:  # fmt: skip
     """Check the law of ``case``, on ``call`` if it is not the case's own.
 
     ``power`` also asks which degenerate results this case rejects. ``memo`` keeps what the case
-    must give from one candidate to the next.
+    must give from one candidate to the next; ``kind`` is how the candidate is called.
     """
     began, launched = time.monotonic(), host.launches
     law = law_of(case.law or "authority")
     refusal = _refused(host, candidate, case)
     if refusal:
         return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
-    session = Session(host, candidate, contract, profile, case, memo)
+    session = kind(host, candidate, contract, profile, case, memo)
     if call is not None:
         session.call = call
     verdict = Verdict(str(case), law.name, "PASS")

@@ -92,7 +92,7 @@ class Session:
 
     def beside(self, case: Case, profile: Profile) -> Session | None:
         """Another case of the same candidate; None where it is not supported or has no verdict."""
-        other = Session(self.host, self.candidate, self.contract, profile, case, self._memo)
+        other = type(self)(self.host, self.candidate, self.contract, profile, case, self._memo)
         if self.host.supports(self.candidate.index, other._described(other.call)) is not True:
             return None
         return other if all(e.finite() for e in other.authority.values()) else None
@@ -130,6 +130,10 @@ class Session:
         """Whether the last call's results and inputs are what they were when it returned."""
         for text in self.host.settle(seconds):
             self.fail(text, law="integrity", status="REJECTED")
+
+    def carried(self, results: dict[str, Tensor], _want: Expectations) -> dict[str, Tensor]:
+        """What one call hands to the next: the candidate's own results."""
+        return results
 
     def gradients(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The candidate's results where gradients are asked for, and those gradients."""

@@ -48,7 +48,8 @@ def check(session: Session) -> None:
             expected = want[name]
             if isinstance(expected, Limits) and not expected.coherent:
                 total.setdefault(name, []).append(_signed(got[name], expected))
-        carried = got[contract.algebra.chain[0]] if contract.algebra.chain else None
+        if contract.algebra.chain:
+            carried = session.carried(got, want)[contract.algebra.chain[0]]
     if not total:
         raise NothingToCheck("equal inputs repeat, or a value is beyond what the format holds")
     for name, parts in total.items():

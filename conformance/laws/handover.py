@@ -31,7 +31,8 @@ def check(session: Session) -> None:
     text = f"the state handed over at {at} is not the state there"
     if not session.expect("handover", {out_of: handed[out_of]}, {out_of: want[out_of]}, text):
         return
-    resumed = session.run(tail.with_tensors(**{into: handed[out_of].to(session.dtype_of(out_of))}))
+    carried = session.carried(handed, want)[out_of]
+    resumed = session.run(tail.with_tensors(**{into: carried.to(session.dtype_of(out_of))}))
     session.expect("handover", resumed, {out_of: whole[out_of]}, f"after a cut at {at}")
     for name in contract.returned(session.call):
         axis = index_of(contract, name, letter)

@@ -30,10 +30,10 @@ def check(session: Session) -> None:
         if call is None:
             continue
         calls += 1
-        results = session.run(call)
-        if not session.expect("sequences", results, session.judged(call), f"step {n}, {told}"):
+        results, want = session.run(call), session.judged(call)
+        if not session.expect("sequences", results, want, f"step {n}, {told}"):
             return
-        machine.took(results)
+        machine.took(session.carried(results, want))
         first = first or (told, call, results)
     if first is None:
         raise NothingToCheck("nothing was called")
