@@ -38,6 +38,8 @@ LAMBDA = 8.0
 # are used again and again, so what they err by does not average out.
 EVALUATED = frozenset({"decay", "frequency"})
 CONSTANTS = frozenset({"end"})
+# Points of sums of two: no implementation rounds less than all of it, or takes it apart later.
+WHOLE = frozenset({"residual", "rotated"})
 
 
 def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
@@ -64,6 +66,15 @@ class Running(Moves):
         none = self.value.new_zeros(())
         spread = sum((e.spread for e in self.errors.values()), none)
         return self.size + self._drift().abs() + LAMBDA * spread.sqrt()
+
+    def _single(self) -> Tensor:
+        """Where nothing was added up to make this."""
+        return self.magnitude <= self.value.abs() * (1 + 2.0**-50)
+
+    def whole(self) -> Running:
+        """This, as one number: what is made of it is not made of the terms that it is a sum of."""
+        size = self.value.abs().nan_to_num(posinf=0.0)
+        return replace(self, magnitude=size, size=size)
 
     def drifted(self) -> Tensor:
         """The value with all drifts in it."""
@@ -113,7 +124,11 @@ class Running(Moves):
         }
         magnitude = self.magnitude + b.magnitude + none
         result = Running(value, self.profile, magnitude, size, errors)
-        return result._rounded_arithmetic(terms=1)
+        # The sum of two numbers that are no sums themselves has no other partial sum.
+        alone = (self._single() & b._single()).expand(value.shape)
+        most = result.at_most()
+        own = most - magnitude + value.abs().nan_to_num(posinf=0.0)
+        return result._rounded_arithmetic(1, torch.where(alone, own, most))
 
     __radd__ = __add__
 
@@ -147,10 +162,11 @@ class Running(Moves):
     def logsumexp(self, dim: int, *, keepdim: bool = False) -> Running:
         return functions.logsumexp(self, dim, keepdim=keepdim)
 
-    def _rounded_arithmetic(self, terms: int) -> Running:
+    def _rounded_arithmetic(self, terms: int, most: Tensor | None = None) -> Running:
         """The error of adding ``terms`` terms in any order: n u / (1 - n u), of what they reach."""
         form = self.profile.arithmetic
-        step = (form.u * self.at_most() + form.tiny) / (1 - terms * form.u)
+        most = self.at_most() if most is None else most
+        step = (form.u * most + form.tiny) / (1 - terms * form.u)
         self._add(ARITHMETIC, Errors(terms * step, terms * step.square()))
         return self
 
@@ -301,6 +317,8 @@ def analysing(profile: Profile) -> Callable[[str, Any], Any]:
             x = running(x, profile).evaluated(point)
         if point in CONSTANTS:
             form = profile.arithmetic
+        if point in WHOLE:
+            x = running(x, profile).whole()
         if form is None:
             return x
         return running(x, profile).rounded(point, form, constant=point in EVALUATED | CONSTANTS)

@@ -68,7 +68,7 @@ def rope_table(
     kind = torch.float64 if exact else torch.float32
     angle = positions.to(kind)[..., None] * frequencies(rotary_dim, theta, scaling).to(kind)
     m = magnitude(scaling)
-    return angle.cos() * m, angle.sin() * m
+    return at("rope", angle.cos() * m), at("rope", angle.sin() * m)
 
 
 def frequencies(rotary_dim: int, theta: float, scaling: Mapping[str, Any] | None = None) -> Tensor:
