@@ -166,5 +166,6 @@ def _times(error: Tensor, slope: Tensor) -> Tensor:
 
 KNOWN: dict[Any, Callable[..., Running]] = {
     torch.exp: exp, torch.log: log, torch.rsqrt: rsqrt, torch.sigmoid: sigmoid,
-    torch.cos: cos, torch.sin: sin, torch.logaddexp: logaddexp, torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
+    torch.cos: cos, torch.sin: sin, torch.logaddexp: logaddexp,
+    torch.logsumexp: logsumexp, torch.reciprocal: reciprocal,
 }  # fmt: skip

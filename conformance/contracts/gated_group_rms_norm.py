@@ -117,6 +117,17 @@ def _is_the_end(before: Values, after: Values, _: Call) -> bool:
     return torch.allclose(before["y"][..., -after["y"].shape[-1] :], after["y"], rtol=1e-12)
 
 
+def _twice(call: Call, _: Generator) -> Call | None:
+    """All groups once more, behind themselves."""
+    both = {n: torch.cat([x, x], -1) for n, x in call.tensors.items()}
+    params = {**call.params, "groups": 2 * call.params["groups"]}
+    return replace(call.with_tensors(**both), params=params)
+
+
+def _is_twice(before: Values, after: Values, _: Call) -> bool:
+    return torch.allclose(torch.cat([before["y"]] * 2, -1), after["y"], rtol=1e-12)
+
+
 INPUTS = (
     TensorSpec("x", "BTD", "input"),
     TensorSpec("gate", "BTD", "input"),
@@ -164,6 +175,7 @@ GATED_GROUP_RMS_NORM = Contract(
     relations={
         "scaled": Relation("rows times 2^n, eps times 4^n", "invariance", _scaled, _stays),
         "last": Relation("the last groups alone", "identities", _last_groups, _is_the_end),
+        "twice": Relation("all groups twice", "identities", _twice, _is_twice),
     },
     regions=regions,
 )  # fmt: skip

@@ -43,6 +43,16 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     return partial_rope.rotation("interleaved_rope", pick, law, dtype, axes)
 
 
+def _twice(call: Call, _: Generator) -> Call | None:
+    """All pairs once more, behind themselves."""
+    return call.with_tensors(**{n: torch.cat([x, x], -1) for n, x in call.tensors.items()})
+
+
+def _is_twice(before: Values, after: Values, _: Call) -> bool:
+    a, b = (y.unflatten(-1, (2, -1)) for y in (before["y"], after["y"]))
+    return torch.equal(torch.cat([a, a], -1), b)
+
+
 def _turned(call: Call, _: Generator) -> Call | None:
     """Pairs in reverse, in rows and table alike."""
     t = call.tensors
@@ -99,7 +109,10 @@ INTERLEAVED_ROPE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "invariance", "bias", "shapes",
+        "strides", "exact", "sharding", "identities", "bias", "shapes",
     ),
-    relations={"turned": Relation("pairs in reverse", "invariance", _turned, _turns)},
+    relations={
+        "turned": Relation("pairs in reverse", "identities", _turned, _turns),
+        "twice": Relation("all pairs twice", "identities", _twice, _is_twice),
+    },
 )  # fmt: skip

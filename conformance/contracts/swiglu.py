@@ -61,7 +61,7 @@ def _gates(case: Case, up: Tensor, g: Generator) -> tuple[Tensor, Tensor]:
     if kind == "brim":  # up to 65,000, and shut gates beside ups of the same size
         gate = torch.where(x > 0, 100 * torch.rand(up.shape, generator=g, dtype=x.dtype), -100.0)
         sign = torch.where(torch.rand(up.shape, generator=g) < 0.5, -1.0, 1.0)
-        return gate.clamp(min=-100.0), sign * 65000 / gate.abs().clamp(min=1.0)
+        return gate, sign * 65000 / gate.clamp(min=1.0)
     return x, up
 
 
@@ -102,15 +102,14 @@ def _is_the_end(before: Values, after: Values, _: Call) -> bool:
     return torch.allclose(before["y"][..., -after["y"].shape[-1] :], after["y"], rtol=1e-12)
 
 
-def _exchanged(call: Call, _: Generator) -> Call | None:
-    """Gates negated, and each made its own up: silu(-g) g is -silu(-g) (-g)."""
-    gate = call.tensors["gate_up"].chunk(2, dim=-1)[0]
-    return call.with_tensors(gate_up=torch.cat([-gate, gate], -1))
+def _twice(call: Call, _: Generator) -> Call | None:
+    """All channels once more, behind themselves."""
+    gate, up = call.tensors["gate_up"].chunk(2, dim=-1)
+    return call.with_tensors(gate_up=torch.cat([gate, gate, up, up], -1))
 
 
-def _is_of_gates(_: Values, after: Values, call: Call) -> bool:
-    gate = call.tensors["gate_up"].double().chunk(2, dim=-1)[0]
-    return torch.allclose(after["y"], -gate.square() * torch.sigmoid(-gate), rtol=1e-12)
+def _is_twice(before: Values, after: Values, _: Call) -> bool:
+    return torch.equal(torch.cat([before["y"]] * 2, -1), after["y"])
 
 
 INPUTS = (TensorSpec("gate_up", "BTJ", "input"),)
@@ -154,7 +153,7 @@ SWIGLU = Contract(
     relations={
         "last": Relation("the last half of the channels", "identities", _last_channels,
                          _is_the_end),
-        "own": Relation("gates negated, times themselves", "identities", _exchanged, _is_of_gates),
+        "twice": Relation("all channels twice", "identities", _twice, _is_twice),
     },
     parts={"up": ("gate_up", -1)},
 )  # fmt: skip
