@@ -51,14 +51,17 @@ def axes(pick: Pick, law: str, dims: Sequence[tuple[int, int]], *, small: bool) 
     B = max(pick(batches), least if law == "permutation" else 0)
     K, R = pick(dims)
     H = pick((2, 3, 4, 5) if law in ("permutation", "sharding") else (1, 2, 3, 5))
-    most = (1 << 12) if small else (1 << 15)  # elements
+    most = min(1 << 12, 128 * K) if small else 1 << 15  # elements, and heads where each costs
     T = min(pick(pick(counts)), max(least, most // (max(B, 1) * H * K)))
     return {"B": B, "T": T, "H": H, "K": K, "R": R}
 
 
 def layout(pick: Pick, law: str) -> str:
     """How the case lies in memory."""
-    return pick(LAYOUTS[1:]) if law == "strides" else pick(("dense", "dense", "fused"))
+    if law != "strides":
+        return pick(("dense", "dense", "fused"))
+    # Dims that are no neighbours three times: of several arguments only one may have them.
+    return pick((*LAYOUTS[1:], *2 * LAYOUTS[4:6]))
 
 
 def family(pick: Pick, law: str) -> str:

@@ -17,8 +17,8 @@ from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Pick
 
 __all__ = [
-    "EPS", "FAMILIES", "LAYOUTS", "RANKS", "family", "floats", "layout", "numbers", "ranked",
-    "rows", "scaled", "units",
+    "EPS", "FAMILIES", "LAYOUTS", "RANKS", "family", "floats", "layout", "numbers", "parted",
+    "ranked", "rows", "scaled", "units",
 ]  # fmt: skip
 
 # How many axes stand before the channels; rank3 is (B, T, D), what laws speak of.
@@ -56,7 +56,12 @@ def ranked(pick: Pick, law: str, axes: dict[str, int]) -> tuple[dict[str, int], 
 
 def layout(pick: Pick, law: str) -> str:
     """How the case lies in memory."""
-    return pick(LAYOUTS[1:]) if law == "strides" else pick(("dense", "dense", "fused", "padded"))
+    # channels that are no neighbours twice: only one argument may have them
+    return (
+        pick((*LAYOUTS[1:], *LAYOUTS[3:5]))
+        if law == "strides"
+        else pick(("dense", "dense", "fused", "padded"))
+    )
 
 
 def family(pick: Pick, law: str) -> str:
@@ -91,6 +96,11 @@ def floats(case: Case, x: Tensor, turn: int, dtype: torch.dtype | None = None) -
     if kind == "rank2":
         return x.flatten(0, 1)
     return x.unsqueeze(1) if kind == "rank4" else x
+
+
+def parted(x: Tensor, parts: int) -> Tensor:
+    """(..., D) as (..., parts, D / parts)."""
+    return x.reshape(*x.shape[:-1], parts, x.shape[-1] // parts)
 
 
 def units(x: Tensor, eps: float) -> bool:

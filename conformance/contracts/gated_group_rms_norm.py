@@ -83,7 +83,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
 def exact(call: Call, _: Profile) -> frozenset[str]:
     """Groups of one size and both signs, through gates that are half or wholly open."""
     x, gate = call.tensors["x"], call.tensors["gate"]
-    grouped = x.unflatten(-1, (call.params["groups"], -1))
+    grouped = _rows.parted(x, call.params["groups"])
     gates = bool(((gate == 0) | (gate >= 50)).all())
     return frozenset({"y"} if gates and _rows.units(grouped, call.params["eps"]) else ())
 

@@ -22,7 +22,7 @@ from lingspec.conformance.contract import (
     TensorSpec,
     Values,
 )
-from lingspec.conformance.contracts import _rope, partial_rope
+from lingspec.conformance.contracts import _rope, _rows, partial_rope
 from lingspec.reference import interleaved_rope
 
 __all__ = ["INTERLEAVED_ROPE"]
@@ -49,19 +49,19 @@ def _twice(call: Call, _: Generator) -> Call | None:
 
 
 def _is_twice(before: Values, after: Values, _: Call) -> bool:
-    a, b = (y.unflatten(-1, (2, -1)) for y in (before["y"], after["y"]))
+    a, b = (_rows.parted(y, 2) for y in (before["y"], after["y"]))
     return torch.allclose(torch.cat([a, a], -1), b, rtol=1e-12)
 
 
 def _turned(call: Call, _: Generator) -> Call | None:
     """Pairs in reverse, in rows and table alike."""
     t = call.tensors
-    x = t["x"].unflatten(-1, (-1, 2)).flip(-2).flatten(-2)
+    x = _rows.parted(t["x"], t["x"].shape[-1] // 2).flip(-2).flatten(-2)
     return call.with_tensors(x=x, cos=t["cos"].flip(-1), sin=t["sin"].flip(-1))
 
 
 def _turns(before: Values, after: Values, _: Call) -> bool:
-    a, b = (y.unflatten(-1, (2, -1)) for y in (before["y"], after["y"]))
+    a, b = (_rows.parted(y, 2) for y in (before["y"], after["y"]))
     return torch.allclose(a.flip(-1), b, rtol=1e-12)
 
 

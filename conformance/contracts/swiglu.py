@@ -5,6 +5,8 @@ Letters: B batch, T tokens, I hidden channels, J twice as many.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
@@ -67,7 +69,7 @@ def _gates(case: Case, up: Tensor, g: Generator) -> tuple[Tensor, Tensor]:
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     """Structure first, then a value family."""
-    dims = DIMS if law == "authority" else DIMS[:-1]
+    dims: Sequence[int] = DIMS if law == "authority" else DIMS[:-1]
     if law == "identities":
         dims = DIMS[2:-1]
     I = pick(dims)  # noqa: E741 - the letter of the specification

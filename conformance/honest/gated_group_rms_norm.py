@@ -6,7 +6,7 @@ import torch
 
 from lingspec.conformance.honest import honest
 from lingspec.conformance.honest.rms_norm import ALL, ONCE, one_by_one
-from lingspec.conformance.mutants._rows import Tensor, gated, norm, unit, work_dtype
+from lingspec.conformance.mutants._rows import Tensor, gated, norm, parted, unit, work_dtype
 
 OP = "gated_group_rms_norm"
 
@@ -23,7 +23,7 @@ def rounds_the_gated_row_once(
     x: Tensor, gate: Tensor, weight: Tensor, *, groups: int, eps: float
 ) -> Tensor:
     kind = work_dtype(x)
-    rows = unit(x.unflatten(-1, (groups, -1)), eps, mean=one_by_one).flatten(-2)
+    rows = unit(parted(x, groups), eps, mean=one_by_one).flatten(-2)
     return (rows * weight.to(kind) / (1 + torch.exp(-gate.to(kind)))).to(x.dtype)
 
 

@@ -19,7 +19,7 @@ ONCE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp
 def one_by_one(rows: Tensor) -> Tensor:
     """The mean square, channels added up one after another."""
     total = torch.zeros_like(rows[..., :1])
-    for part in rows.square().split(1, dim=-1):
+    for part in torch.split(rows.square(), 1, dim=-1):
         total = total + part
     return total / rows.shape[-1]
 

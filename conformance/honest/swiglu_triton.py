@@ -8,6 +8,6 @@ from lingspec.conformance.mutants._rows_triton import PROFILES, Tensor, activate
 OP = "swiglu"
 
 
-@honest(OP, profile=PROFILES, differs="a Triton kernel of 32 channels a program, one rounding")
-def activates_32_channels_a_program(gate_up: Tensor) -> Tensor:
+@honest(OP, profile=PROFILES, differs="a Triton kernel of 128 channels a program, one rounding")
+def activates_128_channels_a_program(gate_up: Tensor) -> Tensor:
     return activated(gate_up)

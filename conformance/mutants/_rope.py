@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lingspec.conformance.mutants._rows import norm, work_dtype
+from lingspec.conformance.mutants._rows import norm, parted, work_dtype
 
 Tensor = torch.Tensor
 Result = tuple[Tensor, Tensor]
@@ -48,7 +48,7 @@ def halves(x: Tensor) -> Tensor:
 
 def pairs(x: Tensor) -> Tensor:
     """The opposite of `halves`."""
-    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+    return parted(x, 2).transpose(-1, -2).flatten(-2)
 
 
 def interleaved(x: Tensor, cos: Tensor, sin: Tensor, **lines: Any) -> Tensor:
@@ -86,7 +86,8 @@ def ends(R: int, theta: float, scaling: Mapping[str, Any]) -> tuple[float, float
 
 def plain(R: int, theta: float) -> Tensor:
     """theta^(-2j/R), float64."""
-    return theta ** -(torch.arange(0, R, 2, dtype=torch.float64) / R)
+    f: Tensor = theta ** -(torch.arange(0, R, 2, dtype=torch.float64) / R)
+    return f
 
 
 def scaled(f: Tensor, factor: float, low: float, high: float) -> Tensor:

@@ -32,6 +32,11 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
+def parted(x: Tensor, parts: int) -> Tensor:
+    """(..., D) as (..., parts, D / parts)."""
+    return x.reshape(*x.shape[:-1], parts, x.shape[-1] // parts)
+
+
 def unit(
     x: Tensor, eps: float, *, wide: torch.dtype | None = None, mean: Line = mean_square,
     inverse: Line = torch.rsqrt,
@@ -74,7 +79,7 @@ def gated(
 ) -> Tensor:  # fmt: skip
     """gated_group_rms_norm."""
     kind = wide or work_dtype(x)
-    rows = unit(x.unflatten(-1, (groups, -1)), eps, wide=wide, mean=mean, inverse=inverse)
+    rows = unit(parted(x, groups), eps, wide=wide, mean=mean, inverse=inverse)
     weighed = rows.flatten(-2).to(x.dtype) * weight
     return weighed * opened(gate.to(kind)).to(x.dtype)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import mutant
-from lingspec.conformance.mutants._rows import NARROW, Tensor, gated, silu
+from lingspec.conformance.mutants._rows import NARROW, Tensor, gated, parted, silu
 
 OP = "gated_group_rms_norm"
 
@@ -99,7 +99,7 @@ def gates_before_it_normalises(
 def reads_the_gate_channels_by_groups(
     x: Tensor, gate: Tensor, weight: Tensor, *, groups: int, eps: float
 ) -> Tensor:
-    turned = gate.unflatten(-1, (-1, groups)).transpose(-1, -2).flatten(-2)
+    turned = parted(gate, gate.shape[-1] // groups).transpose(-1, -2).flatten(-2)
     return gated(x, turned, weight, groups=groups, eps=eps)
 
 
@@ -129,7 +129,7 @@ def normalises_as_many_groups_as_there_are_rows(
 def squares_groups_in_bfloat16(*call: Any, **options: Any) -> Tensor:
     def mean(rows: Tensor) -> Tensor:
         total = torch.zeros_like(rows[..., :1], dtype=torch.bfloat16)
-        for part in rows.to(torch.bfloat16).square().split(1, dim=-1):
+        for part in torch.split(rows.to(torch.bfloat16).square(), 1, dim=-1):
             total = total + part
         return total.float() / rows.shape[-1]
 

@@ -22,6 +22,7 @@ from lingspec.conformance.mutants._rows import (
     directed,
     estimated_root,
     gated,
+    parted,
     unit,
 )
 
@@ -93,7 +94,7 @@ def holds_weights_of_channels_below_four(
 def estimates_the_root_of_a_group(
     x: Tensor, gate: Tensor, weight: Tensor, *, groups: int, eps: float
 ) -> Tensor:
-    grouped = x.unflatten(-1, (groups, -1)).float()
+    grouped = parted(x, groups).float()
     rows = unit(grouped, eps, inverse=estimated_root).flatten(-2) * weight.float()
     return (rows * torch.sigmoid(gate.float())).to(x.dtype)
 
@@ -179,5 +180,5 @@ def takes_channels_of_the_gate_for_neighbours(
 def drops_the_bits_of_the_gated_row(
     x: Tensor, gate: Tensor, weight: Tensor, *, groups: int, eps: float
 ) -> Tensor:
-    rows = unit(x.unflatten(-1, (groups, -1)), eps).flatten(-2) * weight.float()
+    rows = unit(parted(x, groups), eps).flatten(-2) * weight.float()
     return directed(0.75)(rows * torch.sigmoid(gate.float())).to(x.dtype)

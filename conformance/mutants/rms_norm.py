@@ -86,7 +86,7 @@ def squares_in_float16(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
 def adds_squares_up_in_bfloat16(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     def mean(rows: Tensor) -> Tensor:
         total = torch.zeros_like(rows[..., :1], dtype=torch.bfloat16)
-        for part in rows.square().to(torch.bfloat16).split(1, dim=-1):
+        for part in torch.split(rows.square().to(torch.bfloat16), 1, dim=-1):
             total = total + part
         return total.float() / rows.shape[-1]
 

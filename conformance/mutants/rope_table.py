@@ -177,7 +177,8 @@ def runs_the_ramp_over_turns(positions: Tensor, **options: Any) -> Result:
         turns = f * scaling["original_max_position_embeddings"] / (2 * torch.pi)
         fast, slow = scaling.get("beta_fast") or 32, scaling.get("beta_slow") or 1
         ramp = ((fast - turns) / (fast - slow)).clamp(0, 1)
-        return f / scaling["factor"] * ramp + f * (1 - ramp)
+        made: Tensor = f / scaling["factor"] * ramp + f * (1 - ramp)
+        return made
 
     return table(positions, **options, frequencies=over_turns)
 
