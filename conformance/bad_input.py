@@ -53,7 +53,7 @@ def faults(contract: Contract, call: Call) -> Iterator[Fault]:
         near = {s.name for s in there if set(s.axes) & set(spec.axes)}
         if not spec.free or sum(s.free for s in there) > 1:
             yield broken("shape", "an axis too many", x.unsqueeze(0), near)
-        if x.dim():
+        if x.dim() and spec.dtype != "position":
             yield broken("shape", "no axis at all", x.new_zeros(()), near)
         for axis, letter in enumerate(spec.axes):
             sharing = {s.name for s in there if letter in s.axes}
@@ -81,6 +81,9 @@ def _dtypes(contract: Contract, spec: TensorSpec, call: Call) -> Iterator[torch.
     """Dtypes that are wrong, whatever the others are, or beside them."""
     if spec.dtype == "index":
         yield from (torch.float32, torch.int16, torch.bool)
+        return
+    if spec.dtype == "position":
+        yield from (torch.bool, torch.complex64)
         return
     yield torch.int32
     if spec.dtype == "state":
@@ -132,6 +135,12 @@ def _pages(x: Tensor, most: int) -> Iterator[tuple[str, Tensor]]:
         yield "a negative page", torch.full_like(x, -1)
 
 
+def _positions(x: Tensor, _: int) -> Iterator[tuple[str, Tensor]]:
+    """Places in a text."""
+    if x.numel():
+        yield "a negative position", _with(x, 0, -1)
+
+
 def _with(x: Tensor, place: int, value: int) -> Tensor:
     other = x.clone()
     other.view(-1)[place] = value
@@ -140,4 +149,5 @@ def _with(x: Tensor, place: int, value: int) -> Tensor:
 
 _MEANINGS: dict[str, Callable[[Tensor, int], Iterator[tuple[str, Tensor]]]] = {
     "ends": _ends, "slots": _slots, "ids": _ids, "lengths": _lengths, "pages": _pages,
+    "positions": _positions,
 }  # fmt: skip

@@ -169,7 +169,7 @@ class Call:
         """A name for the values: equal for calls that must give equal results."""
         hashed = hashlib.sha256(f"{self.op}{self.params}{self.wrt}".encode())
         for name, x in {**self.tensors, **self.cotangents}.items():
-            dense = x.detach().contiguous()
+            dense = x.detach().clone(memory_format=torch.contiguous_format)
             hashed.update(f"{name}{dense.dtype}{tuple(dense.shape)}".encode())
             hashed.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
         return hashed.hexdigest()

@@ -72,6 +72,10 @@ class Running(Moves):
         spread = sum((e.spread for e in self.errors.values()), none)
         return self._drift().abs() + LAMBDA * spread.sqrt()
 
+    def _single(self) -> Tensor:
+        """Where nothing was added up to make this."""
+        return self.magnitude <= self.value.abs() * (1 + 2.0**-50)
+
     def drifted(self) -> Tensor:
         """The value with all drifts in it."""
         return self.value + self._drift()
@@ -120,7 +124,11 @@ class Running(Moves):
         }
         magnitude = self.magnitude + b.magnitude + none
         result = Running(value, self.profile, magnitude, size, errors)
-        return result._rounded_arithmetic(terms=1)
+        # The sum of two numbers that are no sums themselves has no other partial sum.
+        alone = (self._single() & b._single()).expand(value.shape)
+        most = result.at_most()
+        own = most - magnitude + value.abs().nan_to_num(posinf=0.0)
+        return result._rounded_arithmetic(1, torch.where(alone, own, most))
 
     __radd__ = __add__
 
@@ -174,9 +182,10 @@ class Running(Moves):
     def logsumexp(self, dim: int, *, keepdim: bool = False) -> Running:
         return functions.logsumexp(self, dim, keepdim=keepdim)
 
-    def _rounded_arithmetic(self, terms: int) -> Running:
+    def _rounded_arithmetic(self, terms: int, most: Tensor | None = None) -> Running:
         """The error of adding ``terms`` terms in any order: n u / (1 - n u), of what they reach."""
-        form, most = self.profile.arithmetic, self.at_most()
+        form = self.profile.arithmetic
+        most = self.at_most() if most is None else most
         likely = torch.minimum(most, self.magnitude + self.deviation())
         step, mostly = (
             (form.u * reached + form.tiny) / (1 - terms * form.u) for reached in (most, likely)

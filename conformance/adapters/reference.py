@@ -2,11 +2,18 @@
 
 from lingspec.conformance.adapter import implements
 from lingspec.reference import LingConfig, layers
+from lingspec.reference import add_rms_norm as _add_rms_norm
+from lingspec.reference import gated_group_rms_norm as _gated_group_rms_norm
+from lingspec.reference import interleaved_rope as _interleaved_rope
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
 from lingspec.reference import moe_route as _moe_route
+from lingspec.reference import partial_rope as _partial_rope
+from lingspec.reference import qk_norm_rope as _qk_norm_rope
 from lingspec.reference import rms_norm as _rms_norm
+from lingspec.reference import rope_table as _rope_table
+from lingspec.reference import swiglu as _swiglu
 from lingspec.reference.cache import LatentCache, LightningCache
 
 PROFILE = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
@@ -21,6 +28,41 @@ SPEC = {
 @implements("rms_norm", profile=SPEC)
 def rms_norm(x, weight, *, eps):  # type: ignore[no-untyped-def]
     return _rms_norm(x, weight, eps=eps)
+
+
+@implements("add_rms_norm", profile=SPEC)
+def add_rms_norm(x, residual, weight, *, eps):  # type: ignore[no-untyped-def]
+    return _add_rms_norm(x, residual, weight, eps=eps)
+
+
+@implements("gated_group_rms_norm", profile=SPEC)
+def gated_group_rms_norm(x, gate, weight, *, groups, eps):  # type: ignore[no-untyped-def]
+    return _gated_group_rms_norm(x, gate, weight, groups=groups, eps=eps)
+
+
+@implements("rope_table", profile=SPEC)
+def rope_table(positions, *, rotary_dim, theta, scaling=None):  # type: ignore[no-untyped-def]
+    return _rope_table(positions, rotary_dim=rotary_dim, theta=theta, scaling=scaling)
+
+
+@implements("partial_rope", profile=SPEC)
+def partial_rope(x, cos, sin):  # type: ignore[no-untyped-def]
+    return _partial_rope(x, cos, sin)
+
+
+@implements("interleaved_rope", profile=SPEC)
+def interleaved_rope(x, cos, sin):  # type: ignore[no-untyped-def]
+    return _interleaved_rope(x, cos, sin)
+
+
+@implements("qk_norm_rope", profile=SPEC)
+def qk_norm_rope(q, k, q_weight, k_weight, cos, sin, *, eps):  # type: ignore[no-untyped-def]
+    return _qk_norm_rope(q, k, q_weight, k_weight, cos, sin, eps=eps)
+
+
+@implements("swiglu", profile=SPEC)
+def swiglu(gate_up):  # type: ignore[no-untyped-def]
+    return _swiglu(gate_up)
 
 
 @implements("moe_route", profile=SPEC)

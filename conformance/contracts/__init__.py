@@ -11,8 +11,10 @@ from lingspec.conformance.contract import Contract
 __all__ = ["OPS", "UnknownOpError", "contract"]
 
 OPS = (
-    "rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode", "moe_route",
-    "lightning_layer", "mla_layer", "moe_block", "decoder_layer", "mtp_layer",
+    "rms_norm", "add_rms_norm", "gated_group_rms_norm", "rope_table", "partial_rope",
+    "interleaved_rope", "qk_norm_rope", "lightning_log_decay", "lightning_attention",
+    "lightning_decode", "moe_route", "swiglu", "lightning_layer", "mla_layer", "moe_block",
+    "decoder_layer", "mtp_layer",
 )  # fmt: skip
 
 

@@ -6,19 +6,28 @@ Letters: B batch, T tokens, D channels of a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lingspec.conformance import values
-from lingspec.conformance.case import Case
+from lingspec.conformance.accuracy.formats import of_dtype
+from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Pick
 
-__all__ = ["LAYOUTS", "RANKS", "floats", "layout", "ranked", "rows"]
+__all__ = [
+    "EPS", "FAMILIES", "LAYOUTS", "RANKS", "family", "floats", "layout", "numbers", "parted",
+    "ranked", "rows", "scaled", "units",
+]  # fmt: skip
 
 # How many axes stand before the channels; rank3 is (B, T, D), what laws speak of.
 RANKS = ("rank3", "rank1", "rank2", "rank4")
 LAYOUTS = ("dense", "fused", "padded", "stepped", "transposed", "tokenfirst", "far")
+# huge: squares near the end of float32; signs: one power of two a row, with either sign.
+FAMILIES = (*values.ROWS, "huge", "signs")
+EPS = (1e-6, 1e-5, 1e-3)
+LARGEST = 2.0**55  # of a huge row: the squares of 1,030 such still fit in float32
 FEW = (*range(1, 14), 15, 16, 17)
 MANY = (31, 33, 48, 64, 65, 96, 100, 129)
 
@@ -30,7 +39,7 @@ def rows(pick: Pick, law: str, dims: Sequence[int], *, small: bool) -> dict[str,
     if law == "bias":
         counts = ((64, 100),)
     if law == "authority":
-        counts = (FEW, MANY, MANY, (0,))
+        counts = (FEW, MANY, MANY, MANY, (0,))
     batches = (1, 2, 3, 0) if law == "authority" else (1, 2, 3)
     B = max(pick(batches), least if law == "permutation" else 0)
     T = pick(pick(counts))
@@ -47,7 +56,35 @@ def ranked(pick: Pick, law: str, axes: dict[str, int]) -> tuple[dict[str, int], 
 
 def layout(pick: Pick, law: str) -> str:
     """How the case lies in memory."""
-    return pick(LAYOUTS[1:]) if law == "strides" else pick(("dense", "dense", "fused", "padded"))
+    # channels that are no neighbours twice: only one argument may have them
+    return (
+        pick((*LAYOUTS[1:], *LAYOUTS[3:5]))
+        if law == "strides"
+        else pick(("dense", "dense", "fused", "padded"))
+    )
+
+
+def family(pick: Pick, law: str) -> str:
+    """The kind of values."""
+    if law == "exact":
+        return "signs"
+    if law == "bias":
+        return pick(("normal", "small", "heavy"))
+    return pick(values.ROWS if law == "groups" else FAMILIES[:-1])
+
+
+def numbers(case: Case, shape: tuple[int, ...], g: Generator, *, salt: int = 0) -> Tensor:
+    """Float64 rows of the family of a case, which the dtype of the case holds."""
+    kind, narrow = case.traits["values"], case.dtype == "f16"
+    if kind == "signs":
+        power = torch.randint(4, 8, (*shape[:-1], 1), generator=g)
+        sign = torch.randint(0, 2, shape, generator=g) * 2.0 - 1
+        return sign.double() * 2.0**power
+    if kind == "huge":
+        x = torch.randn(shape, generator=g, dtype=torch.float64).clamp(-4, 4)
+        return x * (2.0**13 if narrow else LARGEST)
+    x = values.tokens(kind, shape, g, salt=salt, tame=narrow and case.law == "groups")
+    return x.clamp(-3e4, 3e4) if narrow else x
 
 
 def floats(case: Case, x: Tensor, turn: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -59,3 +96,38 @@ def floats(case: Case, x: Tensor, turn: int, dtype: torch.dtype | None = None) -
     if kind == "rank2":
         return x.flatten(0, 1)
     return x.unsqueeze(1) if kind == "rank4" else x
+
+
+def parted(x: Tensor, parts: int) -> Tensor:
+    """(..., D) as (..., parts, D / parts)."""
+    return x.reshape(*x.shape[:-1], parts, x.shape[-1] // parts)
+
+
+def units(x: Tensor, eps: float) -> bool:
+    """Whether normalised rows are 1 and -1 in any 16-bit format.
+
+    All entries of a row have the size of one power of two, so that their mean square is exact, and
+    ``eps`` changes its root by less than a quarter of the last place of float16, as does the error
+    of the root itself.
+    """
+    if x.numel() == 0:
+        return True
+    if of_dtype(x.dtype).u < 2.0**-11:
+        return False
+    size = x.double().abs()
+    mantissa, _ = torch.frexp(size)
+    alike = bool((size == size[..., :1]).all() and (mantissa == 0.5).all())
+    return alike and eps < 2.0**-13 * float(size.min()) ** 2
+
+
+def scaled(call: Call, names: Sequence[str], g: Generator) -> Call | None:
+    """Rows times 2^n and eps times 4^n: the normalised rows stay, whatever eps is beside them."""
+    n = (-10, 6)[int(torch.randint(0, 2, (1,), generator=g))]
+    changed = {name: call.tensors[name] * 2.0**n for name in names}
+    largest = max((float(x.abs().max()) for x in changed.values() if x.numel()), default=0.0)
+    most = min(2.0**57, of_dtype(call.tensors[names[0]].dtype).largest / 2)
+    if largest > most:
+        return None
+    return replace(
+        call.with_tensors(**changed), params={**call.params, "eps": call.params["eps"] * 4.0**n}
+    )

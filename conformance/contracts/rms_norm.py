@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Generator
+
 from lingspec.conformance import values
 from lingspec.conformance.accuracy.analysis import Analysis
-from lingspec.conformance.accuracy.profiles import NAMES
+from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.case import Call, Case
-from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
+from lingspec.conformance.contract import (
+    Algebra,
+    Contract,
+    Group,
+    Pick,
+    Relation,
+    TensorSpec,
+    Values,
+)
 from lingspec.conformance.contracts import _rows
 from lingspec.reference import rms_norm
 
-__all__ = ["DIMS", "EPS", "RMS_NORM"]
+__all__ = ["DIMS", "RMS_NORM"]
 
 # Rows of one and two channels, powers of two, what lies beside them, and none of these.
 DIMS = (8, 1, 2, 3, 16, 33, 64, 96, 100, 128, 200, 255, 256, 257, 512, 1000, 1030)
-EPS = (1e-6, 1e-5, 1e-3)
 
 
 def make(case: Case) -> Call:
     """Rows, and weights of both signs."""
-    a, family = case.axes, case.traits["values"]
+    a = case.axes
     g = values.rng(case.seed)
-    tame = case.dtype == "f16"
-    x = values.tokens(family, (a["B"], a["T"], a["D"]), g, salt=0, tame=tame)
+    x = _rows.numbers(case, (a["B"], a["T"], a["D"]), g)
     tensors = {
         "x": _rows.floats(case, x, 0),
         "weight": values.weights((a["D"],), g).to(case.torch_dtype),
     }
-    eps = EPS[int(case.seed) % len(EPS)]
-    coherent = family in values.COHERENT
+    eps = _rows.EPS[case.seed % len(_rows.EPS)]
+    coherent = case.traits["values"] in values.COHERENT
     far = values.far_ones(case, {"x": tensors["x"]})
     return Call(case.op, tensors, {"eps": eps}, coherent, far=far)
 
@@ -37,10 +46,24 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     """Structure first, then a value family."""
     axes = _rows.rows(pick, law, DIMS, small=cost == "interpreted")
     axes, rank = _rows.ranked(pick, law, axes)
-    families = ("normal", "small", "heavy") if law == "bias" else values.ROWS
-    traits = {"values": pick(families), "layout": _rows.layout(pick, law), "rank": rank}
+    traits = {
+        "values": _rows.family(pick, law), "layout": _rows.layout(pick, law), "rank": rank,
+    }  # fmt: skip
     seed = pick(range(0x10000))
     return Case("rms_norm", dtype, axes, traits, frozenset(), None, 0, seed, law)
+
+
+def exact(call: Call, _: Profile) -> frozenset[str]:
+    """Rows of one size and both signs give the weights with these signs."""
+    return frozenset({"y"} if _rows.units(call.tensors["x"], call.params["eps"]) else ())
+
+
+def _scaled(call: Call, g: Generator) -> Call | None:
+    return _rows.scaled(call, ("x",), g)
+
+
+def _stays(before: Values, after: Values, _: Call) -> bool:
+    return torch.allclose(before["y"], after["y"], rtol=1e-12)
 
 
 INPUTS = (TensorSpec("x", "BTD", "input", free=True), TensorSpec("weight", "D", "input"))
@@ -57,7 +80,7 @@ RMS_NORM = Contract(
     positional=("x", "weight"),
     mutable=frozenset(),
     axes={"B": (0, 3), "T": (0, 129), "D": (1, 1030)},
-    traits={"values": values.ROWS, "layout": _rows.LAYOUTS, "rank": _rows.RANKS},
+    traits={"values": _rows.FAMILIES, "layout": _rows.LAYOUTS, "rank": _rows.RANKS},
     flags=(),
     algebra=Algebra(
         independent=("B", "T"),
@@ -65,9 +88,10 @@ RMS_NORM = Contract(
         linear_in=(Group(("weight",), ("y",)),),
         unbiased=("y",),
     ),
+    exact=exact,
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
-        "inputs that are not finite, or whose squares overflow float32",
+        "inputs that are not finite, or whose sum of squares overflows float32",
         "eps <= 0",
         "weight that is not contiguous",
         "bitwise equality between implementations",
@@ -78,6 +102,9 @@ RMS_NORM = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "bias", "shapes",
+        "strides", "exact", "invariance", "bias", "shapes",
     ),
+    relations={
+        "scaled": Relation("rows times 2^n, eps times 4^n", "invariance", _scaled, _stays),
+    },
 )  # fmt: skip

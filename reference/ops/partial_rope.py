@@ -57,10 +57,10 @@ def rotated_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first, second], dim=-1)
 
 
-def check_rope(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Refuse what the rotations do not allow."""
-    check_float(x, "x")
-    require(x.dim() == 4, "x", "shape", tuple(x.shape), "(B, T, H, K)")
+def check_rope(x: Tensor, cos: Tensor, sin: Tensor, called: str = "x") -> None:
+    """Refuse what the rotations do not allow; ``called`` is the caller's name of x."""
+    check_float(x, called)
+    require(x.dim() == 4, called, "shape", tuple(x.shape), "(B, T, H, K)")
     B, T, _, K = x.shape
     want = torch.float64 if x.dtype == torch.float64 else torch.float32
     for name, table in (("cos", cos), ("sin", sin)):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lingspec.reference.checks import on_one_device
-from lingspec.reference.ops.partial_rope import partial_rope
-from lingspec.reference.ops.rms_norm import rms_norm
+from lingspec.reference.checks import on_one_device, require
+from lingspec.reference.ops.partial_rope import check_rope, partial_rope
+from lingspec.reference.ops.rms_norm import check_norm, rms_norm
 
 __all__ = ["qk_norm_rope"]
 
@@ -46,6 +46,11 @@ def qk_norm_rope(
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:840-845.
     """
+    for name, x, weight in (("q", q, q_weight), ("k", k, k_weight)):
+        check_rope(x, cos, sin, name)
+        check_norm(x, weight, eps, name, f"{name}_weight")
+    require(k.dtype == q.dtype, "k", "dtype", k.dtype, f"{q.dtype}, as q")
+    require(k.shape[-1] == q.shape[-1], "k", "last dim", k.shape[-1], f"{q.shape[-1]}, as q")
     q = partial_rope(rms_norm(q, q_weight, eps=eps), cos, sin)
     k = partial_rope(rms_norm(k, k_weight, eps=eps), cos, sin)
     return q, k

@@ -50,11 +50,11 @@ def normalised(x: Tensor, eps: float) -> Tensor:
     return at("normed", (wide * torch.rsqrt(mean_square + eps)).to(x.dtype))
 
 
-def check_norm(x: Tensor, weight: Tensor, eps: float) -> None:
-    """Refuse what no norm allows."""
-    check_float(x, "x")
-    require(x.dim() >= 1 and x.shape[-1] >= 1, "x", "shape", tuple(x.shape), "(..., D), D >= 1")
+def check_norm(x: Tensor, weight: Tensor, eps: float, name: str = "x", of: str = "weight") -> None:
+    """Refuse what no norm allows; ``name`` and ``of`` are what the caller calls x and weight."""
+    check_float(x, name)
+    require(x.dim() >= 1 and x.shape[-1] >= 1, name, "shape", tuple(x.shape), "(..., D), D >= 1")
     shape = (x.shape[-1],)
-    require(weight.shape == shape, "weight", "shape", tuple(weight.shape), f"{shape}, as x ends")
-    require(weight.dtype == x.dtype, "weight", "dtype", weight.dtype, f"{x.dtype}, as x")
+    require(weight.shape == shape, of, "shape", tuple(weight.shape), f"{shape}, as {name} ends")
+    require(weight.dtype == x.dtype, of, "dtype", weight.dtype, f"{x.dtype}, as {name}")
     require(eps > 0, "eps", "value", eps, "a number > 0")

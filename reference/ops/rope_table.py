@@ -64,11 +64,16 @@ def rope_table(
     require(theta > 1, "theta", "value", theta, "a number > 1")
     if scaling is not None:
         _check(scaling)
+    kinds = (torch.bool, torch.complex64, torch.complex128)
+    ok = positions.dtype not in kinds
+    require(ok, "positions", "dtype", positions.dtype, "an integer dtype, or a float one")
+    least = positions.min().item() if positions.numel() else 0
+    require(least >= 0, "positions", "value", least, "integers >= 0")
     exact = positions.dtype == torch.float64
     kind = torch.float64 if exact else torch.float32
     angle = positions.to(kind)[..., None] * frequencies(rotary_dim, theta, scaling).to(kind)
     m = magnitude(scaling)
-    return angle.cos() * m, angle.sin() * m
+    return at("rope", angle.cos() * m), at("rope", angle.sin() * m)
 
 
 def frequencies(rotary_dim: int, theta: float, scaling: Mapping[str, Any] | None = None) -> Tensor:

@@ -40,7 +40,7 @@ def refused(function, fault):
         assert x.is_meta or torch.equal(x.nan_to_num(), before.nan_to_num()), f"{fault}: {name}"
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", [op for op in OPS if hasattr(reference, op)])
 def test_the_reference_refuses_every_fault_by_the_name_of_the_argument(op):
     seen = set()
     for call in calls(op, "f32"):

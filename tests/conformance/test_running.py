@@ -15,7 +15,7 @@ from lingspec.conformance.accuracy.profiles import Profile, profile
 from lingspec.conformance.accuracy.running import analysing, running, stored
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.contracts import contract
-from lingspec.reference import lightning_attention, rounding
+from lingspec.reference import add_rms_norm, lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_backward,
     lightning_attention_backward_closed,
@@ -262,6 +262,35 @@ def test_what_is_only_moved_keeps_its_bits(name):
     want = limits("y", [both], used, of_dtype(torch.bfloat16), coherent=True)
     assert bool((want.limit[20:] <= 2.0**-126).all())
     assert bool((want.limit[:20] >= 2.0**-8 * want.value[:20].abs()).all())
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 999), st.integers(-12, 1), st.sampled_from(("fp32+spec=bf16", "fp32")),
+       st.booleans())  # fmt: skip
+def test_a_sum_that_nearly_cancels_stays_inside_the_bound_and_is_not_given_more(
+    seed, size, name, worst
+):
+    used = profile(name)
+    g = torch.Generator().manual_seed(seed)
+    x, noise_ = torch.randn(2, 3, 16, generator=g, dtype=torch.float64)
+    given_ = {"x": x.float().double(), "residual": (-x + 2.0**size * noise_).float().double()}
+    given_["weight"] = torch.rand(16, generator=g, dtype=torch.float64) + 0.5
+
+    def single(point, y):  # every sum and rounding, in float32
+        form = used.points.get(point)
+        return y if form is None else directed(y, form.u, worst)
+
+    with rounding(analysing(used)):
+        carried = {n: running(v, used) for n, v in given_.items()}
+        want, _ = add_rms_norm(**carried, eps=1e-6)
+    bound = sum(e.bound for e in want.errors.values())
+    with rounding(single):
+        made = [add_rms_norm(**{n: v.to(d) for n, v in given_.items()}, eps=1e-6)[0].double()
+                for d in (torch.float32, torch.float64)]  # fmt: skip
+    for y in made:
+        assert bool(((y - want.value).abs() <= bound).all())
+    u = max((form.u for form in used.points.values()), default=used.arithmetic.u)
+    assert bool((bound <= 12 * u * want.value.abs().amax(-1, keepdim=True) + 1e-6).all())
 
 
 USED = profile("bf16-tc")

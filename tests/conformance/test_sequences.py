@@ -1,4 +1,4 @@
-"""Histories of requests, drawn and shrunk by Hypothesis: right ones survive all, wrong ones do not."""
+"""Histories of requests, drawn and shrunk by Hypothesis: right ones survive, wrong ones do not."""
 
 from __future__ import annotations
 

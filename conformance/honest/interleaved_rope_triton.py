@@ -1,0 +1,14 @@
+"""Right Triton kernels for interleaved_rope."""
+
+from __future__ import annotations
+
+from lingspec.conformance.honest import honest
+from lingspec.conformance.mutants._rope_triton import rotated
+from lingspec.conformance.mutants._rows_triton import PROFILES, Tensor
+
+OP = "interleaved_rope"
+
+
+@honest(OP, profile=PROFILES, differs="a Triton kernel, a head of a token a program, one rounding")
+def rotates_the_pairs_of_a_head_a_program(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return rotated(x, cos, sin, pairs=True)
