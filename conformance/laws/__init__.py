@@ -17,6 +17,7 @@ NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
     "determinism", "untouched", "strides", "exact", "gradients", "sharding", "invariance",
     "identities", "groups", "bias", "shapes",
+    "unread",
 )  # fmt: skip
 
 

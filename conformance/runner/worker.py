@@ -90,6 +90,7 @@ class Worker:
             "cost": d.cost or ("interpreted" if emulated else "native"),
             "deterministic": d.deterministic,
             "batch_invariant": d.batch_invariant,
+            "nan_safe": d.nan_safe,
             "takes": takes,
             "extra": {k: v for k, v in d.extra.items() if isinstance(v, (str, int, float, tuple))},
         }
@@ -120,7 +121,8 @@ class Worker:
         positional = [arguments.pop(n) for n in request["positional"]]
         before = _launches()
         result = candidate.function(*positional, **arguments, **request["params"])
-        outputs = _taken(result, candidate.declared.array)
+        nothing = result is None and not request["outputs"]
+        outputs = [] if nothing else _taken(result, candidate.declared.array)
         wrong = _wrong_type(outputs, request["outputs"])
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
         if not wrong and trained and not any(x.requires_grad for x in outputs):
@@ -246,7 +248,8 @@ def _tensor(x: Any, array: str) -> Any:
 
 def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
     if len(outputs) != len(names):
-        return f"returned {len(outputs)} values, but must return {', '.join(names)}"
+        wanted = ", ".join(names) or "None"
+        return f"returned {len(outputs)} values, but must return {wanted}"
     for x, name in zip(outputs, names, strict=True):
         if type(x) is not Tensor and type(x) is not torch.nn.Parameter:
             return (
