@@ -1,0 +1,398 @@
+"""The contract of mla_attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from lingspec.conformance import values
+from lingspec.conformance.accuracy.analysis import Analysis
+from lingspec.conformance.accuracy.profiles import NAMES, Profile
+from lingspec.conformance.case import Call, Case, CaseError
+from lingspec.conformance.contract import (
+    Algebra,
+    Contract,
+    Group,
+    Pick,
+    Relation,
+    TensorSpec,
+    Values,
+)  # fmt: skip
+from lingspec.conformance.contracts import _softmax
+from lingspec.conformance.contracts._softmax import AIMED, EXACT, RAMPS, SHIFTED
+from lingspec.reference import mla_attention
+
+__all__ = ["MLA_ATTENTION"]
+
+
+def make(case: Case) -> Call:
+    """The tensors of ``case``; packed sequences with ``prefix`` have keys before their queries."""
+    a, family, g = case.axes, case.traits["values"], values.rng(case.seed)
+    lengths, keys = case.lengths, _keys(case)
+    B, T, S = (1, sum(lengths), sum(keys)) if lengths is not None else (a["B"], a["T"], a["S"])
+    if S < T:
+        raise CaseError(f"case {str(case)!r} has S = {S}, but must have T = {T} or more")
+    spans = [(T, S)] if lengths is None else list(zip(lengths, keys, strict=True))
+    H, K, V = a["H"], a["K"], a["V"]
+    scale = _softmax.scale_of(K, g, exact=case.law == "exact")
+    q = _softmax.plain(family, (B, T, H, K), g, 0, scale)
+    k = _softmax.plain(family, (B, S, H, K), g, 1, scale)
+    v = _softmax.plain(family, (B, S, H, V), g, 2, scale)
+    _arrange(family, q, k, spans, scale, g)
+    tensors = {
+        name: values.laid_out(x.to(case.torch_dtype), values.layout_of(case, turn))
+        for turn, (name, x) in enumerate((("q", q), ("k", k), ("v", v)))
+    }
+    far = values.far_ones(case, tensors)
+    index = torch.int32 if case.seed % 2 else torch.int64
+    if lengths is not None:
+        tensors["cu_seqlens"] = _ends(lengths, index)
+        if "prefix" in case.flags:
+            tensors["cu_seqlens_k"] = _ends(keys, index)
+    return Call(case.op, tensors, {"scale": scale}, _softmax.coherent(family), far=far)
+
+
+def _keys(case: Case) -> tuple[int, ...]:
+    """How many keys each packed sequence has."""
+    lengths = case.lengths or ()
+    if "prefix" not in case.flags:
+        return lengths
+    g = values.rng(case.seed, "prefix")
+    more = [PREFIXES[int(torch.randint(0, len(PREFIXES), (1,), generator=g))] for _ in lengths]
+    return tuple(n + m for n, m in zip(lengths, more, strict=True))
+
+
+def _ends(lengths: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.tensor([sum(lengths[:n]) for n in range(len(lengths) + 1)], dtype=dtype)
+
+
+def _arrange(
+    family: str, q: Tensor, k: Tensor, spans: list[tuple[int, int]], scale: float, g: Generator
+) -> None:
+    """Queries and keys of a family that speaks of keys by their places; in place."""
+    if family == SHIFTED and q.numel():
+        q[..., 0], k[..., 0] = _softmax.shifts(g, scale)
+    at, at_k = 0, 0
+    for T, S in spans:
+        of_q, of_k = q[:, at : at + T], k[:, at_k : at_k + S]
+        if family in RAMPS and S:
+            of_k += _softmax.ramp(S, family, scale, k.shape[-1])[:, None]
+            of_q *= 0.2
+            of_q += 1.0
+        if family in (*AIMED, EXACT) and T:
+            newest = torch.arange(S - T, S)
+            place = {"first": 0 * newest, "last": newest}.get(
+                family, (torch.rand(T, generator=g) * (newest + 1)).long()
+            )
+            of_q *= 0.0 if family == EXACT else 0.2
+            of_q += _softmax.aim(of_k[:, place], family, scale)
+        at, at_k = at + T, at_k + S
+
+
+# -- what comes out exactly ------------------------------------------------------------------
+
+ALONE = {torch.float64: 800.0}  # exp(-this) is 0; in every other format exp(-128) is nothing
+
+
+def exact(call: Call, profile: Profile) -> frozenset[str]:
+    """O, where every query's best key has a weight of 1 and all others underflow to 0.
+
+    Integers of 15 at most fit every format; what is not asked is whether scores fit theirs.
+    """
+    t = call.tensors
+    narrow = [f for p, f in profile.points.items() if p in ("qk", "scaled")]
+    if t["q"].numel() == 0:
+        return frozenset({"o"})
+    gap = ALONE.get(t["q"].dtype, 160.0)
+    spans = _spans(call)
+    for (a, b), (c, d) in spans:
+        q, k = (t[n].double().transpose(1, 2) for n in "qk")
+        s = call.params["scale"] * (q[:, :, a:b] @ k[:, :, c:d].mT)
+        hidden = torch.ones(b - a, d - c, dtype=torch.bool).triu(d - c - b + a + 1)
+        best = s.masked_fill(hidden, -torch.inf)
+        two = best.topk(min(2, d - c), dim=-1).values if d > c else best
+        alone = two.shape[-1] < 2 or bool((two[..., 0] - two[..., 1] >= gap).all())
+        fits = all(bool(((f.cast(s) - s).abs() <= 0).all()) for f in narrow)
+        if not (alone and fits):
+            return frozenset()
+    return frozenset({"o"})
+
+
+def _spans(call: Call) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    t = call.tensors
+    if "cu_seqlens" not in t:
+        return [((0, t["q"].shape[1]), (0, t["k"].shape[1]))]
+    ends = t["cu_seqlens"].tolist()
+    ends_k = t.get("cu_seqlens_k", t["cu_seqlens"]).tolist()
+    return list(zip(zip(ends, ends[1:], strict=False), zip(ends_k, ends_k[1:], strict=False),
+                    strict=True))  # fmt: skip
+
+
+# -- relations -------------------------------------------------------------------------------
+
+
+def _packed(call: Call) -> bool:
+    return "cu_seqlens" in call.tensors
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def _same(before: Values, after: Values, _: Call) -> bool:
+    return all(_close(before[n], after[n]) for n in ("o", "lse"))
+
+
+def _reshifted(call: Call, _: Generator) -> Call | None:
+    """Where one channel is the same in all keys and in all queries: that of the keys negated."""
+    q, k = call.tensors["q"], call.tensors["k"]
+    level = q.numel() and bool((k[..., 0] == k[:1, :1, :1, 0]).all() and
+                               (q[..., 0] == q[:1, :1, :1, 0]).all())  # fmt: skip
+    if not level or not bool(k[..., 0].any()):
+        return None
+    other = k.clone()
+    other[..., 0] = -k[..., 0]
+    return call.with_tensors(k=other)
+
+
+def _shifts(before: Values, after: Values, call: Call) -> bool:
+    q, k = call.tensors["q"].double(), call.tensors["k"].double()
+    by = -2 * call.params["scale"] * float(q[0, 0, 0, 0] * k[0, 0, 0, 0])
+    shifted = {**before, "lse": before["lse"] + by}
+    tolerance = 1e-12 * (1 + abs(by))
+    return torch.allclose(shifted["o"], after["o"], rtol=1e-6, atol=tolerance) and torch.allclose(
+        shifted["lse"], after["lse"], rtol=1e-9, atol=tolerance
+    )
+
+
+def _prefix_turned(call: Call, _: Generator) -> Call | None:
+    """The keys that every query sees, the other way round, with their values."""
+    T, S = call.tensors["q"].shape[1], call.tensors["k"].shape[1]
+    if _packed(call) or T == 0 or S - T < 1:
+        return None
+    order = torch.cat([torch.arange(S - T, -1, -1), torch.arange(S - T + 1, S)])
+    return call.with_tensors(**{n: call.tensors[n][:, order] for n in "kv"})
+
+
+def _channels_turned(call: Call, _: Generator) -> Call | None:
+    """Channels of queries and keys from the end."""
+    return call.with_tensors(**{n: call.tensors[n].flip(-1) for n in "qk"})
+
+
+def _last_queries(call: Call, g: Generator) -> Call | None:
+    """Some of the last queries, with all keys."""
+    T = call.tensors["q"].shape[1]
+    if _packed(call) or T < 2:
+        return None
+    first = 1 + int(torch.randint(0, T - 1, (1,), generator=g))
+    return call.with_tensors(q=call.tensors["q"][:, first:])
+
+
+def _last_of(before: Values, after: Values, _: Call) -> bool:
+    count = after["o"].shape[1]
+    return _same({n: x[:, x.shape[1] - count :] for n, x in before.items()}, after, _)
+
+
+def _first_tokens(call: Call, g: Generator) -> Call | None:
+    """The call without some of the last tokens."""
+    T, S = call.tensors["q"].shape[1], call.tensors["k"].shape[1]
+    if _packed(call) or T < 2:
+        return None
+    left = 1 + int(torch.randint(0, T - 1, (1,), generator=g))
+    parts = {n: call.tensors[n][:, : S - left] for n in "kv"}
+    return call.with_tensors(q=call.tensors["q"][:, : T - left], **parts)
+
+
+def _first_of(before: Values, after: Values, _: Call) -> bool:
+    count = after["o"].shape[1]
+    return _same({n: x[:, :count] for n, x in before.items()}, after, _)
+
+
+def _scaled(call: Call, _: Generator) -> Call | None:
+    """Queries four times as large, with a fourth of the scale."""
+    if bool((call.tensors["q"].abs() > 1e4).any()):
+        return None
+    less = {**call.params, "scale": call.params["scale"] / 4}
+    return replace(call.with_tensors(q=4 * call.tensors["q"]), params=less)
+
+
+def _alone(call: Call, _: Generator) -> Call | None:
+    """One sequence, packed as such."""
+    q, k = call.tensors["q"], call.tensors["k"]
+    if _packed(call) or q.shape[0] != 1:
+        return None
+    ends = {"cu_seqlens": q.shape[1], "cu_seqlens_k": k.shape[1]}
+    return call.with_tensors(**{n: torch.tensor([0, size]) for n, size in ends.items()})
+
+
+def _twice(call: Call, _: Generator) -> Call | None:
+    """Every key twice, for one query."""
+    if _packed(call) or call.tensors["q"].shape[1] != 1:
+        return None
+    return call.with_tensors(**{n: torch.cat([call.tensors[n]] * 2, dim=1) for n in "kv"})
+
+
+def _log_two_more(before: Values, after: Values, call: Call) -> bool:
+    log_two = torch.tensor(2.0, dtype=torch.float64).log()
+    return _same({**before, "lse": before["lse"] + log_two}, after, call)
+
+
+RELATIONS = {
+    "shifted": Relation("another shift of all logits", "invariance", _reshifted, _shifts),
+    "prefix": Relation("keys that all see, reordered", "invariance", _prefix_turned, _same),
+    "channels": Relation("channels from the end", "invariance", _channels_turned, _same),
+    "last": Relation("the last queries alone", "identities", _last_queries, _last_of),
+    "first": Relation("the first tokens alone", "identities", _first_tokens, _first_of),
+    "scale": Relation("the scale moved into the queries", "identities", _scaled, _same),
+    "packed": Relation("one sequence packed", "identities", _alone, _same),
+    "twice": Relation("every key twice", "identities", _twice, _log_two_more),
+}  # fmt: skip
+
+# -- cases -----------------------------------------------------------------------------------
+
+FEW = (1, 2, 3, 4, 5, 7, 8, 11, 13)
+EDGES = (15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 66, 96, 100)
+MANY = (127, 128, 129, 192, 193, 257)
+LONG = (300, 511, 513, 1025)
+PREFIXES = (0, 0, 1, 2, 5, 15, 16, 33, 64)  # keys before the queries of a packed sequence
+DIMS = (16, 8, 24, 32, 40, 48, 64, 80, 96)
+MOST = 1 << 15  # scores of one call, over batch and heads
+SMALL = 1 << 13
+LAYOUTS = ("dense", "dense", "dense", "fused", "padded", "headfirst")
+
+
+def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
+    """Structure first, then scores."""
+    small = cost == "interpreted"
+    layout = pick((*values.LAYOUTS[1:], "far") if law == "strides" else LAYOUTS)
+    H = pick((2, 3, 5) if law in ("permutation", "sharding") else (1, 2, 3, 5))
+    K = pick(DIMS[2:] if law == "exact" else DIMS)
+    V = K if pick((False, False, False, True)) else pick(DIMS)
+    model = pick(range(10)) == 9  # the sizes of the model
+    if model:
+        H, K, V = min(H, 2), 192, 128
+    flags: frozenset[str] = frozenset()
+    lengths = None
+    if law == "packed" or (law not in ("identities", "permutation") and layout != "far"
+                           and pick((False, False, False, True))):  # fmt: skip
+        lengths = _lengths(pick, law)
+        flags = frozenset({"prefix"} if pick((False, True)) else ())
+        axes = {"H": H, "K": K, "V": V}
+    else:
+        axes = _tokens(pick, law, small, layout) | {"H": H, "K": K, "V": V}
+        axes = _affordable(axes, law, SMALL if small or model else MOST)
+    traits = {"values": _family(pick, law), "layout": layout}
+    if traits["values"] in _softmax.EXTREME:  # or errors of scores leave nothing of the weights
+        axes["K"] = min(axes["K"], 24)
+    if law == "bias":
+        axes["K"] = min(axes["K"], 32)
+    cut = pick(range(131)) if law == "causality" else 0
+    seed = pick(range(0x10000))
+    return Case("mla_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
+
+
+def _family(pick: Pick, law: str) -> str:
+    if law == "exact":
+        return EXACT
+    if law == "bias":  # a key with nearly all of the mass is rounded back to itself
+        return pick(("normal", "small"))
+    if law == "invariance":
+        return pick((SHIFTED, SHIFTED, "normal", "peaked"))
+    often = ("normal",) if law == "authority" else ()
+    return pick((*often, *_softmax.FAMILIES[:-1]))
+
+
+def _lengths(pick: Pick, law: str) -> tuple[int, ...]:
+    count = pick((*range(1, 6), 9, *((0,) if law == "authority" else ())))
+    kinds: tuple[tuple[int, ...], ...] = ((1, 0), FEW, EDGES[:11])
+    lengths = tuple(pick(pick(kinds)) for _ in range(count))
+    return (*lengths, 2) if law == "causality" and sum(lengths) < 2 else lengths
+
+
+def _tokens(pick: Pick, law: str, small: bool, layout: str) -> dict[str, int]:
+    """B, T and S: a whole prompt, a later piece of one, or one token."""
+    B = pick((1, 2, 3) if law != "permutation" else (2, 1, 3))
+    kind = pick(("whole", "piece", "one", "whole", "piece"))
+    if law == "authority" and pick(range(9)) == 8:
+        kind = "none"
+    if law == "bias":
+        kind = "whole"
+    if kind == "one" and law != "causality":
+        longest = EDGES if small else (*EDGES, *MANY, *LONG)
+        return {"B": B, "T": 1, "S": pick(pick((FEW, EDGES, longest)))}
+    if kind == "none":
+        B, T, S = pick(((1, 0, 0), (2, 0, 5), (0, 3, 4), (0, 0, 0), (3, 0, 1)))
+        return {"B": B, "T": T, "S": S}
+    many = EDGES if small else (*EDGES, *MANY)
+    T = pick(EDGES[8:]) if law == "bias" else pick(pick((FEW, EDGES, many)))
+    T = max(T, 2) if law == "causality" or layout == "far" else T
+    before = pick(pick((FEW, EDGES))) if kind == "piece" else 0
+    return {"B": B, "T": T, "S": T + before}
+
+
+def _affordable(axes: dict[str, int], law: str, most: int) -> dict[str, int]:
+    """Fewer heads, then fewer batch rows, where there would be too many scores."""
+    scores = max(1, axes["T"] * axes["S"])
+    floor = 2 if law in ("permutation", "sharding") else 1
+    H = max(floor, min(axes["H"], most // (scores * max(axes["B"], 1))))
+    B = min(axes["B"], max(1, most // (scores * H)))
+    return axes | {"B": B, "H": H}
+
+
+INPUTS = (
+    TensorSpec("q", "BTHK", "input"),
+    TensorSpec("k", "BSHK", "input"),
+    TensorSpec("v", "BSHV", "input"),
+    TensorSpec("cu_seqlens", "", "index", optional=True),
+    TensorSpec("cu_seqlens_k", "", "index", optional=True),
+)
+OUTPUTS = (TensorSpec("o", "BTHV", "input"), TensorSpec("lse", "BTH", "state"))
+ANALYSIS = Analysis(mla_attention, INPUTS, OUTPUTS)
+
+MLA_ATTENTION = Contract(
+    op="mla_attention",
+    summary="causal softmax attention over expanded keys and values, aligned at the end",
+    signature="(q[B,T,H,K], k[B,S,H,K], v[B,S,H,V], *, scale, cu_seqlens=None, "
+    "cu_seqlens_k=None) -> (o[B,T,H,V], lse[B,T,H])",
+    inputs=INPUTS,
+    params={"scale": "a number"},
+    outputs=OUTPUTS,
+    positional=("q", "k", "v"),
+    mutable=frozenset(),
+    axes={"B": (0, 3), "T": (0, 257), "S": (0, 1025), "H": (1, 5), "K": (8, 192), "V": (8, 128)},
+    traits={"values": _softmax.FAMILIES, "layout": values.LAYOUTS},
+    flags=("prefix",),
+    algebra=Algebra(
+        causal="T",
+        aligned="S",
+        packed="T",
+        ends={"T": "cu_seqlens", "S": "cu_seqlens_k"},
+        independent=("B", "H"),
+        homogeneous_in=(Group(("v",), ("o",)),),
+        linear_in=(Group(("v",), ("o",)),),
+        shardable=("H",),
+        unbiased=("o",),
+    ),
+    exact=exact,
+    profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
+    silent_on=(
+        "inputs that are not finite",
+        "fewer keys than queries in a sequence, scale <= 0",
+        "K or V that is not a multiple of 8",
+        "cu_seqlens or cu_seqlens_k that are not contiguous",
+        "bitwise equality between implementations",
+        "gradients",
+    ),
+    make=make,
+    authority=ANALYSIS.authority,
+    variants=ANALYSIS.variants,
+    draw=draw,
+    laws=(
+        "authority", "causality", "packed", "permutation", "homogeneity", "additivity",
+        "determinism", "untouched", "strides", "exact", "sharding", "invariance", "identities",
+        "bias", "shapes",
+    ),
+    relations=RELATIONS,
+)  # fmt: skip
