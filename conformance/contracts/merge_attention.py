@@ -47,8 +47,9 @@ def make(case: Case) -> Call:
     ]
     lse = [x.to(wide) for x in _masses(case.traits["masses"], (B, T, H), g)]
     o = [x.to(case.torch_dtype) for x in o]
-    # float32 must hold it too: the proof of power computes there
-    loud = min(torch.finfo(case.torch_dtype).max, SINGLE) if case.seed % 2 else 3e4
+    # float32 must hold it too: the proof of power computes there; and scaled, its own format
+    largest = min(torch.finfo(case.torch_dtype).max, SINGLE)
+    loud = largest if case.seed % 2 and case.law != "homogeneity" else 3e4
     o = [torch.where(l[..., None] == -torch.inf, loud, x) for x, l in zip(o, lse, strict=True)]
     tensors = {}
     for turn, (name, x) in enumerate(zip(("o1", "lse1", "o2", "lse2"),

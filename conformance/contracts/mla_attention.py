@@ -275,7 +275,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         H, K, V = min(H, 2), 192, 128
     flags: frozenset[str] = frozenset()
     lengths = None
-    if law == "packed" or (law not in ("identities", "permutation") and layout != "far"
+    if law == "packed" or (law not in ("identities", "permutation", "bias") and layout != "far"
                            and pick((False, False, False, True))):  # fmt: skip
         lengths = _lengths(pick, law)
         flags = frozenset({"prefix"} if pick((False, True)) else ())
@@ -286,8 +286,8 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     traits = {"values": _family(pick, law), "layout": layout}
     if traits["values"] in _softmax.EXTREME:  # or errors of scores leave nothing of the weights
         axes["K"] = min(axes["K"], 24)
-    if law == "bias":
-        axes["K"] = min(axes["K"], 32)
+    if law == "bias":  # errors of a row are one error: many rows
+        axes |= {"B": 3, "H": 5, "K": min(axes["K"], 16), "V": min(axes["V"], 32)}
     cut = pick(range(131)) if law == "causality" else 0
     seed = pick(range(0x10000))
     return Case("mla_attention", dtype, axes, traits, flags, lengths, cut, seed, law)
@@ -326,7 +326,7 @@ def _tokens(pick: Pick, law: str, small: bool, layout: str) -> dict[str, int]:
         B, T, S = pick(((1, 0, 0), (2, 0, 5), (0, 3, 4), (0, 0, 0), (3, 0, 1)))
         return {"B": B, "T": T, "S": S}
     many = EDGES if small else (*EDGES, *MANY)
-    T = pick(EDGES[8:]) if law == "bias" else pick(pick((FEW, EDGES, many)))
+    T = pick(EDGES[8:12]) if law == "bias" else pick(pick((FEW, EDGES, many)))
     T = max(T, 2) if law == "causality" or layout == "far" else T
     before = pick(pick((FEW, EDGES))) if kind == "piece" else 0
     return {"B": B, "T": T, "S": T + before}

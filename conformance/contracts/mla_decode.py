@@ -241,8 +241,8 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     family = _family(pick, law)
     if family in _softmax.EXTREME:
         L, R = min(L, 16), 8
-    if law == "bias":
-        L, R = min(L, 24), 8
+    if law == "bias":  # errors of a row are one error: many rows
+        B, H, L, R, rows = 12, 64, min(L, 24), 8, min(rows, 40)
     B = min(B, max(floor, MOST // (rows * H)))
     M = -(-rows // G)
     fill = pick(_pages.FILLS[:1] * 3 + _pages.FILLS)
@@ -293,7 +293,7 @@ MLA_DECODE = Contract(
     positional=("q_latent", "q_rope", "cache", "pages", "lengths"),
     mutable=frozenset(),
     axes={
-        "B": (0, 64), "H": (1, 16), "L": (8, 512), "R": (8, 64), "P": (0, 600), "G": (1, 64),
+        "B": (0, 64), "H": (1, 64), "L": (8, 512), "R": (8, 64), "P": (0, 600), "G": (1, 64),
         "M": (0, 1025),
     },
     traits={
