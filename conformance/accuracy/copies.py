@@ -53,11 +53,11 @@ class Copied:
         at = tuple(int(i) for i in differ[0])
         place = ", ".join(map(str, at))
         count, digits = got.numel(), 2 * got.element_size()
-        seen, right = (int(_bits(x)[at]) % (1 << 4 * digits) for x in (got, self.want))
+        seen, want = (int(_bits(x)[at]) % (1 << 4 * digits) for x in (got, self.want))
         return Problem(
             "bits", f"{self.name} has other bits",
             f"{self.name}[{place}] and {len(differ) - 1} more of {count}",
-            got_want=f"[{place}] {seen:#0{digits + 2}x} / {right:#0{digits + 2}x}, every bit",
+            got_want=f"[{place}] {seen:#0{digits + 2}x} / {want:#0{digits + 2}x}, every bit",
         )  # fmt: skip
 
     def worst(self, got: Tensor, results: Mapping[str, Tensor] | None = None) -> float:

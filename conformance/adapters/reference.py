@@ -1,13 +1,13 @@
 """The reference itself as a candidate: what the suite must accept first of all."""
 
 from lingspec.conformance.adapter import implements
+from lingspec.reference import latent_cache_write as _cache_write
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
 from lingspec.reference import merge_attention as _merge
 from lingspec.reference import mla_attention as _mla
 from lingspec.reference import mla_decode as _mla_decode
-from lingspec.reference import latent_cache_write as _cache_write
 from lingspec.reference import moe_route as _moe_route
 from lingspec.reference import rms_norm as _rms_norm
 

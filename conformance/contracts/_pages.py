@@ -10,8 +10,18 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["FILLS", "STRAYS", "TABLES", "lengths", "padded", "rows_of", "stored", "strays", "table",
-    "unused"]
+__all__ = [
+    "FILLS",
+    "STRAYS",
+    "TABLES",
+    "lengths",
+    "padded",
+    "rows_of",
+    "stored",
+    "strays",
+    "table",
+    "unused",
+]
 
 FILLS = ("ragged", "borders", "full", "single", "sparse")  # how long the sequences are
 TABLES = ("shuffled", "shared", "ordered")  # which pages they have

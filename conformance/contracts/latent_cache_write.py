@@ -93,9 +93,7 @@ def _written(call: Call) -> Tensor:
 def _same(before: Values, after: Values, _: Call) -> bool:
     a, b = before["cache"], after["cache"]
     whole = INTEGERS[a.element_size()]
-    return torch.equal(
-        a.contiguous().view(whole).flatten(), b.contiguous().view(whole).flatten()
-    )
+    return torch.equal(a.contiguous().view(whole).flatten(), b.contiguous().view(whole).flatten())
 
 
 def _reversed(call: Call, _: Generator) -> Call | None:

@@ -45,12 +45,15 @@ def make(case: Case) -> Call:
         values.tokens("wide" if exact else case.traits["values"], (B, T, H, V), g, salt=2)
         for _ in range(2)
     ]
-    lse = [x.to(wide) for x in _masses(case.traits["masses"], (B, T, H), g)]
+    masses = _masses(case.traits["masses"], (B, T, H), g)
+    if case.law == "invariance":  # 64 more on both sides rounds nothing
+        masses = [(x * 2**12).round() / 2**12 for x in masses]
+    lse = [x.to(wide) for x in masses]
     o = [x.to(case.torch_dtype) for x in o]
     # float32 must hold it too: the proof of power computes there; and scaled, its own format
     largest = min(torch.finfo(case.torch_dtype).max, SINGLE)
     loud = largest if case.seed % 2 and case.law != "homogeneity" else 3e4
-    o = [torch.where(l[..., None] == -torch.inf, loud, x) for x, l in zip(o, lse, strict=True)]
+    o = [torch.where(m[..., None] == -torch.inf, loud, x) for x, m in zip(o, lse, strict=True)]
     tensors = {}
     for turn, (name, x) in enumerate(zip(("o1", "lse1", "o2", "lse2"),
                                          (o[0], lse[0], o[1], lse[1]), strict=True)):  # fmt: skip
@@ -106,7 +109,9 @@ def _masses(kind: str, shape: tuple[int, ...], g: Generator) -> list[Tensor]:
 def unread(call: Call) -> dict[str, Tensor]:
     """What a side without a key holds."""
     return {
-        f"o{n}": (call.tensors[f"lse{n}"] == -torch.inf)[..., None].expand(call.tensors[f"o{n}"].shape)
+        f"o{n}": (call.tensors[f"lse{n}"] == -torch.inf)[..., None].expand(
+            call.tensors[f"o{n}"].shape
+        )
         for n in (1, 2)
     }
 
@@ -199,7 +204,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     rank = pick((*RANKS[:1] * 4, *RANKS[1:])) if law == "authority" else "rank4"
     if rank == "rank1":
         B, T, H = 1, 1, 1
-    masses = MASSES[:-1]
+    masses: tuple[str, ...] = MASSES[:-1]
     family: str = pick(FAMILIES)
     if law == "exact":
         masses, family = ("decided", "decided", "onesided"), "wide"

@@ -296,12 +296,13 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
 def _family(pick: Pick, law: str) -> str:
     if law == "exact":
         return EXACT
-    if law == "bias":  # a key with nearly all of the mass is rounded back to itself
-        return pick(("normal", "small"))
-    if law == "invariance":
-        return pick((SHIFTED, SHIFTED, "normal", "peaked"))
     often = ("normal",) if law == "authority" else ()
-    return pick((*often, *_softmax.FAMILIES[:-1]))
+    choices: tuple[str, ...] = (*often, *_softmax.FAMILIES[:-1])
+    if law == "bias":  # a key with nearly all of the mass is rounded back to itself
+        choices = ("normal", "small")
+    if law == "invariance":
+        choices = (SHIFTED, SHIFTED, "normal", "peaked")
+    return pick(choices)
 
 
 def _lengths(pick: Pick, law: str) -> tuple[int, ...]:

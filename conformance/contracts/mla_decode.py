@@ -146,7 +146,7 @@ def _shifts(before: Values, after: Values, call: Call) -> bool:
 def _renamed(call: Call, _: Generator) -> Call | None:
     """Pages counted from the end."""
     cache, pages = call.tensors["cache"], call.tensors["pages"]
-    _, behind = _pages.unused(cache, pages, call.tensors["lengths"])
+    behind = _pages.unused(cache, pages, call.tensors["lengths"])[1]
     other = torch.where(behind, pages, len(cache) - 1 - pages)
     return call.with_tensors(cache=cache.flip(0), pages=other)
 
@@ -262,12 +262,13 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
 def _family(pick: Pick, law: str) -> str:
     if law == "exact":
         return EXACT
-    if law == "bias":  # a key with nearly all of the mass is rounded back to itself
-        return pick(("normal", "small"))
-    if law == "invariance":
-        return pick((SHIFTED, SHIFTED, "normal", "peaked"))
     often = ("normal",) if law == "authority" else ()
-    return pick((*often, *_softmax.FAMILIES[:-1]))
+    choices: tuple[str, ...] = (*often, *_softmax.FAMILIES[:-1])
+    if law == "bias":  # a key with nearly all of the mass is rounded back to itself
+        choices = ("normal", "small")
+    if law == "invariance":
+        choices = (SHIFTED, SHIFTED, "normal", "peaked")
+    return pick(choices)
 
 
 LAYOUTS = tuple(layout for layout in values.LAYOUTS if layout != "expanded")  # rows are distinct

@@ -39,7 +39,9 @@ def online(
     base_two: bool = False, rounded: bool = True,
 ) -> Result:  # fmt: skip
     """One block of keys after another, with a running maximum; in base 2 if asked."""
-    exp, log, unit = (torch.exp2, torch.log2, 1 / math.log(2)) if base_two else (torch.exp, torch.log, 1.0)
+    exp, log, unit = (
+        (torch.exp2, torch.log2, 1 / math.log(2)) if base_two else (torch.exp, torch.log, 1.0)
+    )
     s = s * unit
     m = s.new_full(s.shape[:-1], -torch.inf)
     total, o = torch.zeros_like(m), s.new_zeros((*s.shape[:-1], v.shape[-1]))
@@ -73,7 +75,9 @@ def runs_online_over_blocks_of_16_keys(*call: Any, **options: Any) -> Result:
     return attention(*call, **options, soften=partial(online, size=16, base_two=True))
 
 
-@honest(OP, profile=ALL, differs="online softmax over blocks of 64 keys, from the last to the first")
+@honest(
+    OP, profile=ALL, differs="online softmax over blocks of 64 keys, from the last to the first"
+)
 def runs_online_over_blocks_from_the_last_key(*call: Any, **options: Any) -> Result:
     return attention(*call, **options, soften=partial(online, size=64, backward=True))
 

@@ -1,8 +1,8 @@
 """Right implementations of softmax attention and its cache, and the lines that mutants replace.
 
 B batch, T queries, S keys, H heads, K key dim, V value dim, L latent rank, P pages, G rows of one.
-Everything is computed in float32 (float64 where the inputs are); weights are rounded to the dtype of
-the inputs before their product with the values, and o once.
+Everything is computed in float32 (float64 where the inputs are); weights are rounded to the dtype
+of the inputs before their product with the values, and o once.
 """
 
 from __future__ import annotations

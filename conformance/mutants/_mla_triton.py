@@ -152,7 +152,9 @@ def decode_kernel(
             page = tl.maximum(page, 0)
         row = page * c_p + (j % G) * c_g
         if FAULT == "int32 offsets":
-            row = (page.to(tl.int32) * c_p.to(tl.int32) + (j % G).to(tl.int32) * c_g.to(tl.int32)).to(tl.int64)
+            row = (
+                page.to(tl.int32) * c_p.to(tl.int32) + (j % G).to(tl.int32) * c_g.to(tl.int32)
+            ).to(tl.int64)
             row = tl.maximum(row, 0)
         latent = tl.load(cache + row[:, None] + lane[None, :] * c_d,
                          mask=loaded[:, None] & (lane[None, :] < L), other=0.0)  # fmt: skip
@@ -197,7 +199,9 @@ def decode(
 
 
 @triton.jit
-def merge_kernel(o1, lse1, o2, lse2, o, lse, V: tl.constexpr, BV: tl.constexpr, FAULT: tl.constexpr):
+def merge_kernel(
+    o1, lse1, o2, lse2, o, lse, V: tl.constexpr, BV: tl.constexpr, FAULT: tl.constexpr
+):
     # Computes   two attentions made one. Program: one row. Grid (rows,).
     # Precision  float32, one rounding of o. Integers: row offsets are int64.
     row = tl.program_id(0).to(tl.int64)
@@ -228,9 +232,7 @@ def merge(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor, *, fault: str = ""
     lse = torch.empty(lse1.shape, dtype=torch.float32, device=o1.device)
     given = [x.contiguous() for x in (o1, lse1, o2, lse2)]
     if lse.numel():
-        merge_kernel[(lse.numel(),)](
-            *given, o, lse, V=V, BV=triton.next_power_of_2(V), FAULT=fault
-        )
+        merge_kernel[(lse.numel(),)](*given, o, lse, V=V, BV=triton.next_power_of_2(V), FAULT=fault)
     return o, lse
 
 

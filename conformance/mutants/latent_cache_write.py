@@ -67,7 +67,9 @@ def writes_pages_of_48_rows_as_if_of_64(
     source="D27 https://github.com/sgl-project/sglang-jax/commit/f6968524",
     looks_like="the rotated key is written before the latent",
 )
-def writes_the_rotated_key_first(latent: Tensor, rope: Tensor, cache: Tensor, slots: Tensor) -> None:
+def writes_the_rotated_key_first(
+    latent: Tensor, rope: Tensor, cache: Tensor, slots: Tensor
+) -> None:
     write(rope, latent, cache, slots)
 
 

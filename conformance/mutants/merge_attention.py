@@ -20,7 +20,9 @@ OP = "merge_attention"
     source="D06 https://github.com/sgl-project/sglang/issues/40903",
     looks_like="the masses are taken for logarithms to base 2",
 )
-def takes_the_masses_to_be_in_base_two(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def takes_the_masses_to_be_in_base_two(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     o, lse = merge(o1, lse1 * math.log(2), o2, lse2 * math.log(2))
     return o, lse / math.log(2)
 
@@ -90,7 +92,9 @@ def subtracts_infinity_from_infinity(o1: Tensor, lse1: Tensor, o2: Tensor, lse2:
     source="constructed after D14 https://github.com/HabanaAI/vllm-fork/issues/275",
     looks_like="exp is taken of the masses as they are, and overflows",
 )
-def takes_exp_of_the_masses_as_they_are(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def takes_exp_of_the_masses_as_they_are(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     a, b = torch.exp(lse1), torch.exp(lse2)
     total = (a + b).masked_fill(a + b == 0, 1.0)
     o = (a[..., None] * wide(o1) + b[..., None] * wide(o2)) / total[..., None]
@@ -155,7 +159,9 @@ def merges_bfloat16_through_float16(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: 
     looks_like="1e-7 is added to the sum of both masses",
     profile={"float32": "fp32"},
 )
-def adds_an_eps_to_the_sum_of_the_masses(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def adds_an_eps_to_the_sum_of_the_masses(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     o, lse = merge(o1, lse1, o2, lse2)
     return o * (1 / (1 + 1.2e-7)), lse
 
@@ -166,7 +172,9 @@ def adds_an_eps_to_the_sum_of_the_masses(o1: Tensor, lse1: Tensor, o2: Tensor, l
     source="D20 https://github.com/vllm-project/vllm/pull/44630",
     looks_like="the merged mass is written over the first one",
 )
-def writes_the_merged_mass_over_the_first(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def writes_the_merged_mass_over_the_first(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     o, lse = merge(o1, lse1, o2, lse2)
     lse1.copy_(lse)
     return o, lse

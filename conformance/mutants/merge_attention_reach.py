@@ -36,7 +36,9 @@ _kept: dict[tuple[Any, ...], int] = {}
     source="constructed after D18 https://github.com/vllm-project/vllm/pull/46952",
     looks_like="the number of heads is kept from the first call of these sizes",
 )
-def keeps_the_heads_of_the_first_merge(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def keeps_the_heads_of_the_first_merge(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     if o1.dim() != 4:
         return merge(o1, lse1, o2, lse2)
     B, T, H, V = o1.shape
@@ -113,7 +115,9 @@ _calls = [0, 0]  # the sizes of this call, and of the last one of other sizes
     source="constructed after C30 https://github.com/sgl-project/sglang-jax/pull/928",
     looks_like="which of two formulas is taken is left over from the last call of other sizes",
 )
-def takes_the_formula_of_the_call_before(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+def takes_the_formula_of_the_call_before(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
     now = o1.numel() // 8 + 31 * o1.element_size()
     if now != _calls[0]:
         _calls[:] = now, _calls[0]

@@ -190,16 +190,14 @@ def merges_packed_sequences_into_one(
 )
 def forgets_to_rescale_when_the_maximum_rises(*call: Any, **options: Any) -> Result:
     def online(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:
-        seen, o, total = torch.full(s.shape[:-1], -torch.inf), 0.0, 0.0
+        seen = s.new_full(s.shape[:-1], -torch.inf)
+        o, total = s.new_zeros((*s.shape[:-1], v.shape[-1])), torch.zeros_like(seen)
         for c in range(0, s.shape[-1], 32):
             block = s[..., c : c + 32]
-            rises = largest(block) > seen
-            seen = torch.where(rises, torch.maximum(seen, block.amax(-1)), seen)
+            seen = torch.maximum(seen, block.amax(-1))
             p = torch.exp(block - seen.masked_fill(seen == -torch.inf, 0.0)[..., None])
             o, total = o + p @ wide(v)[..., c : c + 32, :], total + p.sum(-1)
-        if not s.shape[-1]:
-            return soften(s, v, dtype)
-        return (o / total[..., None]).to(dtype), seen.to(s.dtype) + total.log()
+        return (o / total[..., None]).to(dtype), seen + total.log()
 
     return attention(*call, **options, soften=online)
 

@@ -154,7 +154,9 @@ def adds_lanes_that_nobody_wrote(*call: Any, **options: Any) -> Result:
     source="constructed after D20 https://github.com/vllm-project/vllm/pull/44630",
     looks_like="queries are scaled in place and never scaled back",
 )
-def folds_the_scale_into_the_caller_s_queries(q: Tensor, *call: Any, scale: float, **options: Any) -> Result:
+def folds_the_scale_into_the_caller_s_queries(
+    q: Tensor, *call: Any, scale: float, **options: Any
+) -> Result:
     o, lse = attention(q.clone(), *call, scale=scale, **options)
     q.mul_(scale)
     return o, lse
@@ -179,7 +181,9 @@ def writes_no_more_than_64_value_columns(*call: Any, **options: Any) -> Result:
     source="L01 https://github.com/vllm-project/vllm/pull/5939",
     looks_like="offsets into k are computed in 32 bits",
 )
-def computes_offsets_into_the_keys_in_32_bits(q: Tensor, k: Tensor, *call: Any, **options: Any) -> Result:
+def computes_offsets_into_the_keys_in_32_bits(
+    q: Tensor, k: Tensor, *call: Any, **options: Any
+) -> Result:
     return attention(q, gather(k, k.shape, k.stride(), int32=True), *call, **options)
 
 
@@ -292,9 +296,7 @@ _calls = [0, 0]  # the sizes of this call, and of the last one of other sizes
     source="constructed after D11 https://github.com/vllm-project/vllm/pull/47766",
     looks_like="the size of blocks is left over from the last call of other sizes",
 )
-def sums_in_blocks_of_the_call_before(
-    q: Tensor, k: Tensor, v: Tensor, **options: Any
-) -> Result:
+def sums_in_blocks_of_the_call_before(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Result:
     now = q.numel() + 7 * k.numel() + q.element_size()
     if now != _calls[0]:
         _calls[:] = now, _calls[0]

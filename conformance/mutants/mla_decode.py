@@ -57,7 +57,9 @@ def reads_rows_with_the_rotated_key_first(
     q_latent: Tensor, q_rope: Tensor, cache: Tensor, *call: Any, **options: Any
 ) -> Result:
     R = q_rope.shape[2]
-    return decode(q_latent, q_rope, torch.cat([cache[..., R:], cache[..., :R]], -1), *call, **options)
+    return decode(
+        q_latent, q_rope, torch.cat([cache[..., R:], cache[..., :R]], -1), *call, **options
+    )
 
 
 @mutant(
@@ -66,7 +68,9 @@ def reads_rows_with_the_rotated_key_first(
     source="constructed after D18 https://github.com/vllm-project/vllm/pull/46952",
     looks_like="of more than 8 heads the second half gets the queries of the first",
 )
-def folds_sixteen_heads_into_eight(q_latent: Tensor, q_rope: Tensor, *call: Any, **options: Any) -> Result:
+def folds_sixteen_heads_into_eight(
+    q_latent: Tensor, q_rope: Tensor, *call: Any, **options: Any
+) -> Result:
     head = torch.arange(q_latent.shape[1])
     head = torch.where(head >= 8, head - 8, head)
     return decode(q_latent[:, head], q_rope[:, head], *call, **options)
