@@ -201,6 +201,8 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         B = max(B, 2)
     V = pick(DIMS)
     T = min(T, max(2, (MOST // 4 if small else MOST) // max(1, B * H * V)))
+    if small:  # a program for each row, one after another
+        T = min(T, max(2, 96 // max(1, B * H)))
     rank = pick((*RANKS[:1] * 4, *RANKS[1:])) if law == "authority" else "rank4"
     if rank == "rank1":
         B, T, H = 1, 1, 1
