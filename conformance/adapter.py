@@ -31,6 +31,7 @@ class Declaration:
     cost: str | None = None  # None: interpreted where Triton runs in the emulator, else native
     deterministic: bool = True
     batch_invariant: bool = False
+    nan_safe: bool = False
     packages: tuple[str, ...] = ()  # whose source files the digest covers, besides its own
     extra: Mapping[str, Any] = field(default_factory=dict)  # of mutants and honest variants
 
@@ -45,6 +46,7 @@ def implements(
     cost: str | None = None,
     deterministic: bool = True,
     batch_invariant: bool = False,
+    nan_safe: bool = False,
     packages: tuple[str, ...] = (),
     **extra: Any,
 ) -> Callable[[F], F]:
@@ -64,6 +66,7 @@ def implements(
                          clock). None: interpreted where Triton runs in the emulator.
         deterministic:   The same call gives the same bits.
         batch_invariant: A row alone is bitwise the row in a batch.
+        nan_safe:        What is not read (rows behind a length, results without a key) may be NaN.
         packages:        Import packages whose source files the certificate's digest covers.
         extra:           Kept as it is, for mutants and honest variants.
     """
@@ -72,7 +75,7 @@ def implements(
     def decorate(function: F) -> F:
         declared = Declaration(
             op, profile, backward, supports, array, cost, deterministic, batch_invariant,
-            tuple(packages), dict(extra),
+            nan_safe, tuple(packages), dict(extra),
         )  # fmt: skip
         known = getattr(function, ATTRIBUTE, ())
         setattr(function, ATTRIBUTE, (*known, declared))

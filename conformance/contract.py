@@ -156,6 +156,8 @@ class Contract:
     # Parts of a call that are on their own: by axis, which members.
     regions: Callable[[Call], list[dict[str, slice]]] | None = None
     machine: Callable[[Case], Machine] | None = None
+    # By tensor, which elements are not read: True where there may be anything.
+    unread: Callable[[Call], Mapping[str, Tensor]] | None = None
 
     def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
         """The cases of a law as a Hypothesis strategy, for property tests."""

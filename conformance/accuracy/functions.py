@@ -99,14 +99,34 @@ def _wave(x: Running, value: Tensor, slope: Tensor) -> Running:
 
 
 def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
-    """C + log(sum exp(x - c)), with c the result itself: no order of summation is worse."""
+    """C + log(sum exp(x - c)), with c the result itself: no order of summation is worse.
+
+    A sum that is made in pieces is scaled anew whenever the largest term so far rises. Whatever
+    moves the arguments, exp is convex: the sum falls by no larger factor than it may rise by.
+    """
     c = x.value.logsumexp(dim, keepdim=True)
     none = c == -torch.inf
     shift = c.masked_fill(none, 0.0)
     total = (x - shift).exp().sum(dim, keepdim=True)
-    made = log(total.masked_fill(none, 1.0)) + shift
+    again = x.profile.function_error * _rises(x.value, dim) * total.value
+    total._add(FUNCTION, Errors(again, again.square(), again))
+    total = total.masked_fill(none, 1.0)
+    made = _mapped(total, torch.log, relative=1.0, absolute=1.0, upward=True) + shift
     made = made.masked_fill(none, -torch.inf)
     return made if keepdim else made._each(lambda y: y.squeeze(dim))
+
+
+def _rises(x: Tensor, dim: int) -> Tensor:
+    """How often the largest so far rises, from whichever end that is more."""
+    n = x.shape[dim]
+    if n == 0:
+        return torch.zeros_like(x.sum(dim, keepdim=True))
+    ways = []
+    for y in (x, x.flip(dim)):
+        largest = y.cummax(dim).values
+        risen = largest.narrow(dim, 1, n - 1) > largest.narrow(dim, 0, n - 1)
+        ways.append(risen.sum(dim, keepdim=True))
+    return torch.maximum(*ways).double()
 
 
 def logaddexp(a: Any, b: Any) -> Running:
@@ -128,9 +148,12 @@ def _argument(x: Running, roundings: float) -> Running:
 
 def _mapped(
     x: Running, f: Callable[[Tensor], Tensor], *, relative: float, absolute: float = 0.0,
-    least: float | None = None,
+    least: float | None = None, upward: bool = False,
 ) -> Running:  # fmt: skip
-    """``f`` of a running number; ``least`` is where the domain of ``f`` begins."""
+    """``f`` of a running number; ``least`` is where the domain of ``f`` begins.
+
+    ``upward`` says that the result falls no further than it may rise.
+    """
     value = f(x.value)
     zero = torch.zeros_like(value)
     reach = sum((e.bound for e in x.errors.values()), zero)
@@ -139,9 +162,11 @@ def _mapped(
 
     def steepest(by: Tensor) -> Tensor:
         """How far the result moves for each unit that the argument moves, at most."""
-        low = x.value - by
-        low = low if least is None else low.clamp(min=least)
-        moved = torch.maximum((f(x.value + by) - value).abs(), (f(low) - value).abs())
+        moved = (f(x.value + by) - value).abs()
+        if not upward:
+            low = x.value - by
+            low = low if least is None else low.clamp(min=least)
+            moved = torch.maximum(moved, (f(low) - value).abs())
         return torch.where((by > 0) & (moved > 0), moved / by, 0.0).clamp(max=STEEPEST)
 
     most, mostly = steepest(reach), steepest(likely)

@@ -34,6 +34,7 @@ __all__ = ["ANYTHING", "DELTA", "Limits", "limits"]
 ANYTHING = 1e300  # the limit of what may hold any finite number
 VACUOUS = 1e20  # a limit beyond this says nothing, though it should
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
+SQUARED = 2.0**-960  # smaller squares of errors underflow: only the bound is known
 
 
 @dataclass(frozen=True)
@@ -196,11 +197,12 @@ def limits(
     y = first.value.abs().nan_to_num(posinf=0.0)  # -inf is exact
     stored = output.u * y * _stores(forms, output) + output.tiny
     room = 1 + output.u  # the output rounding is of the value that errs
+    likely = torch.where(spread < SQUARED, bound, drift + _lambda(y.numel()) * spread.sqrt())
     return Limits(
         name=name,
         value=first.value,
         bound=stored + room * bound,
-        likely=stored + room * (drift + _lambda(y.numel()) * spread.sqrt()),
+        likely=stored + room * likely,
         deviation=((stored.square() + spread) / 3).sqrt(),
         drift=drift,
         parts=parts,

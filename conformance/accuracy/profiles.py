@@ -55,7 +55,7 @@ class Profile:
 _BASE = {
     "fp64": Profile("fp64", FP64, function_error=2.0**-50),
     "fp32": Profile("fp32", FP32),
-    "tf32": Profile("tf32", FP32, dict.fromkeys(OPERANDS, TF32)),
+    "tf32": Profile("tf32", FP32, dict.fromkeys((*OPERANDS, "weights"), TF32)),
     "bf16-tc": Profile("bf16-tc", FP32, dict.fromkeys(TENSOR_CORE, BF16)),
     "fp16-tc": Profile("fp16-tc", FP32, dict.fromkeys(TENSOR_CORE, FP16)),
     "bf16-eager": Profile("bf16-eager", FP32, dict.fromkeys(EAGER, BF16)),

@@ -285,10 +285,10 @@ def _joined(function: Any, parts: Any, dim: int = 0) -> Running:
             join(get(point, "bound")), join(get(point, "spread")),
             join(get(point, "drift")) if drifts else None,
         )  # fmt: skip
-    held = first.held if all(p.held == first.held for p in all_parts) else None
+    held = {p.held for p in all_parts}
     return Running(
         join(lambda p: p.value), first.profile, join(lambda p: p.magnitude),
-        join(lambda p: p.size), errors, held,
+        join(lambda p: p.size), errors, held.pop() if len(held) == 1 else None,
     )  # fmt: skip
 
 
@@ -309,6 +309,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.split: lambda x, sizes, dim=0: x.split(sizes, dim),
     torch.einsum: _einsum,
     torch.ones_like: lambda x, **options: torch.ones_like(x.value, **options),
+    torch.zeros_like: lambda x: x.new_zeros(*x.shape),
     # an exact tensor on the left
     **dict.fromkeys((Tensor.__mul__, Tensor.__rmul__, torch.mul, Tensor.mul), lambda a, b: b * a),
     **dict.fromkeys((Tensor.__add__, torch.add, Tensor.add), lambda a, b: b + a),

@@ -5,9 +5,13 @@ from lingspec.reference import LingConfig, layers
 from lingspec.reference import add_rms_norm as _add_rms_norm
 from lingspec.reference import gated_group_rms_norm as _gated_group_rms_norm
 from lingspec.reference import interleaved_rope as _interleaved_rope
+from lingspec.reference import latent_cache_write as _cache_write
 from lingspec.reference import lightning_attention as _attention
 from lingspec.reference import lightning_decode as _decode
 from lingspec.reference import lightning_log_decay as _log_decay
+from lingspec.reference import merge_attention as _merge
+from lingspec.reference import mla_attention as _mla
+from lingspec.reference import mla_decode as _mla_decode
 from lingspec.reference import moe_route as _moe_route
 from lingspec.reference import partial_rope as _partial_rope
 from lingspec.reference import qk_norm_rope as _qk_norm_rope
@@ -87,6 +91,26 @@ def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: 
 @implements("lightning_log_decay", profile="fp32")
 def lightning_log_decay(heads, layer, layers, *, origin=1):  # type: ignore[no-untyped-def]
     return _log_decay(heads, layer, layers, origin=origin)
+
+
+@implements("mla_attention", profile=SPEC)
+def mla_attention(q, k, v, *, scale, cu_seqlens=None, cu_seqlens_k=None):  # type: ignore[no-untyped-def]
+    return _mla(q, k, v, scale=scale, cu_seqlens=cu_seqlens, cu_seqlens_k=cu_seqlens_k)
+
+
+@implements("mla_decode", profile=SPEC)
+def mla_decode(q_latent, q_rope, cache, pages, lengths, *, scale):  # type: ignore[no-untyped-def]
+    return _mla_decode(q_latent, q_rope, cache, pages, lengths, scale=scale)
+
+
+@implements("merge_attention", profile=PROFILE)
+def merge_attention(o1, lse1, o2, lse2):  # type: ignore[no-untyped-def]
+    return _merge(o1, lse1, o2, lse2)
+
+
+@implements("latent_cache_write", profile=PROFILE)
+def latent_cache_write(latent, rope, cache, slots):  # type: ignore[no-untyped-def]
+    return _cache_write(latent, rope, cache, slots)
 
 
 # -- composites: weights come as they are, the configuration as the keys of a config.json ------

@@ -18,7 +18,7 @@ __all__ = ["LAWS", "Law", "law", "sentence"]
 NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
     "determinism", "untouched", "strides", "exact", "gradients", "sharding", "invariance",
-    "identities", "groups", "bias", "shapes", "sequences",
+    "identities", "groups", "bias", "shapes", "sequences", "unread",
 )  # fmt: skip
 
 

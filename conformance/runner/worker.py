@@ -98,6 +98,7 @@ class Worker:
             "cost": d.cost or ("interpreted" if emulated else "native"),
             "deterministic": d.deterministic,
             "batch_invariant": d.batch_invariant,
+            "nan_safe": d.nan_safe,
             "takes": takes,
             "extra": {k: v for k, v in d.extra.items() if isinstance(v, (str, int, float, tuple))},
         }
@@ -131,7 +132,8 @@ class Worker:
         fields = {n: arguments.get(n.partition(".")[0]) for n in request["outputs"] if "." in n}
         before, launched = self._digests(), _launches()
         result = candidate.function(*positional, **arguments)
-        outputs = _taken(result, array)
+        nothing = result is None and not any("." not in n for n in request["outputs"])
+        outputs = [] if nothing else _taken(result, array)
         outputs += _taken([_field(holder, n) for n, holder in fields.items()], array)
         wrong = _wrong_type(outputs, request["outputs"])
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
@@ -277,7 +279,8 @@ def _tensor(x: Any, array: str) -> Any:
 
 def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
     if len(outputs) != len(names):
-        return f"returned {len(outputs)} values, but must return {', '.join(names)}"
+        wanted = ", ".join(names) or "None"
+        return f"returned {len(outputs)} values, but must return {wanted}"
     for x, name in zip(outputs, names, strict=True):
         if type(x) is not Tensor and type(x) is not torch.nn.Parameter:
             return (

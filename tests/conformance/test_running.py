@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingspec import reference
 from lingspec.conformance.accuracy.formats import FP64, of_dtype
 from lingspec.conformance.accuracy.limits import limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
-from lingspec.conformance.accuracy.running import analysing, running, stored
+from lingspec.conformance.accuracy.running import Errors, analysing, running, stored
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.contracts import contract
+from lingspec.conformance.plan import draw
 from lingspec.reference import add_rms_norm, lightning_attention, rounding
 from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_backward,
@@ -350,3 +352,59 @@ def test_whichever_operand_carries_the_decay_may_underflow_in_float16(into):
         made = lightning_attention_backward_closed(**call.tensors, **call.params, **both, into=into)
     for got, limit in zip(made, OP.gradients(call, used).values(), strict=True):
         assert bool(((got.double() - limit.value).abs() <= limit.limit).all()), limit.name
+
+
+MLA = st.sampled_from(("mla_attention", "mla_decode", "merge_attention"))
+
+
+@settings(max_examples=40)
+@given(MLA, st.integers(1, 40), st.integers(0, 99), st.booleans(),
+       st.sampled_from(("bf16-eager", "bf16-tc", "tf32")))  # fmt: skip
+def test_no_perturbed_run_of_softmax_attention_leaves_the_bound(op, index, seed, worst, name):
+    of = contract(op)
+    call = of.make(draw(of, "authority", "interpreted", "f64", seed, index))
+    used = profile(name)
+    want = of.authority(call, used)
+    with rounding(noise(used, torch.Generator().manual_seed(seed), worst=worst)):
+        got = getattr(reference, op)(**call.tensors, **call.params)
+    for (_, limit), x in zip(want.items(), got, strict=True):
+        inside = (x - limit.value).abs() <= limit.bound
+        assert bool((inside | (x == limit.value) | ~limit.bound.isfinite()).all())
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 9), st.sampled_from((1e-3, 0.1, 1.0, 5.0)), st.integers(0, 99))
+def test_a_sum_of_exponentials_moves_no_further_than_it_is_said_to(n, by, seed):
+    g = torch.Generator().manual_seed(seed)
+    x = 4 * torch.randn(3, n, generator=g, dtype=torch.float64)
+    moved = by * (2 * torch.rand(8, 3, n, generator=g, dtype=torch.float64) - 1)
+    r = running(x, USED)
+    r._add("scaled", Errors(torch.full_like(x, by), torch.full_like(x, by * by)))
+    made = r.logsumexp(-1)
+    bound = sum(e.bound for e in made.errors.values())
+    assert bool((((x + moved).logsumexp(-1) - made.value).abs() <= bound).all())
+
+
+def test_a_sum_in_pieces_errs_more_the_more_often_its_maximum_rises():
+    level = torch.zeros(1, 16, dtype=torch.float64)
+    rising = 1e-6 * torch.arange(16, dtype=torch.float64)[None]
+    errors = [running(x, USED).logsumexp(-1).errors["function"].bound for x in (level, rising)]
+    assert float(errors[1] - errors[0]) == pytest.approx(15 * USED.function_error, rel=1e-3)
+    falling = running(rising.flip(1), USED).logsumexp(-1).errors["function"].bound
+    assert torch.allclose(falling, errors[1])
+
+
+def test_operands_that_are_joined_are_held_as_they_were():
+    x = torch.randn(3, 4, dtype=torch.float64).bfloat16()
+    both = torch.cat([stored(x, USED), stored(x, USED)], dim=1)
+    assert not both.rounded("operand", USED.points["operand"]).errors
+    mixed = torch.cat([stored(x, USED), stored(x.float(), USED)], dim=1)
+    assert mixed.rounded("operand", USED.points["operand"]).errors
+
+
+def test_where_squared_errors_underflow_only_the_bound_is_said():
+    small = torch.full((2, 2), 1e-200, dtype=torch.float64)
+    r = running(small, profile("fp64"))
+    r._add("x", Errors(1e-14 * small, (1e-14 * small).square()))
+    made = limits("y", [r], profile("fp64"), FP64, coherent=False)
+    assert bool((made.likely >= 1e-14 * small).all())

@@ -1,0 +1,79 @@
+"""What the contracts of softmax attention share: queries, keys and values that hurt.
+
+Letters: Q queries, J keys, D dims of a key, V value dim; any axes before them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from lingspec.conformance import values
+
+__all__ = [
+    "AIMED", "EXACT", "EXTREME", "FAMILIES", "RAMPS", "SHIFTED", "aim", "coherent", "plain", "ramp",
+    "scale_of", "shifts",
+]  # fmt: skip
+
+AIMED = ("peaked", "first", "last")  # one key takes most of the mass: any, the first, the last
+LOUD = {"large": 1e3, "huge": 1e5}  # sizes of logits
+SHIFTED = "shifted"  # one and the same added to all logits
+EXTREME = ("huge", SHIFTED)
+RAMPS = ("ascending", "descending")  # the largest logit rises, or falls, with every key
+EXACT = "pointing"  # each query has one key, with a weight of exactly 1
+FAMILIES = (
+    "normal", "small", "heavy", "mixed", "zeros", "onehot", "positive", *AIMED, *RAMPS, *LOUD,
+    SHIFTED, EXACT,
+)  # fmt: skip
+MASS = 8.0  # the logit of an aimed key beside those of others, which are about 0
+STEEP = 12.0  # a ramp goes from - to + this
+SIZES = (6, 11, 15, 17.6)  # log2 of the shift of all logits: up to 2e5
+POINT = 64  # entries of a pointing query and key: other logits are less by 1024 or more
+
+
+def coherent(family: str) -> bool:
+    """Whether equal inputs repeat."""
+    return family in values.COHERENT or family == EXACT
+
+
+def scale_of(D: int, g: Generator, *, exact: bool) -> float:
+    """D**-0.5, that times a square of mscale, or a number that nobody would have hard-coded."""
+    if exact:
+        return values.power_of_two(g)
+    choices = (D**-0.5, 1.87 * D**-0.5, 0.37)
+    return choices[int(torch.randint(0, len(choices), (1,), generator=g))]
+
+
+def plain(family: str, shape: tuple[int, ...], g: Generator, salt: int, scale: float) -> Tensor:
+    """Queries (salt 0), keys (1) or values (2) before one is aimed at another."""
+    if family == EXACT:
+        if salt == 2:
+            return values.tokens("wide", shape, g, salt=salt)
+        return POINT * (2.0 * torch.randint(0, 2, shape, generator=g).double() - 1)
+    known = family if family in values.FAMILIES else "normal"
+    x = values.tokens(known, shape, g, salt=salt)
+    if family in LOUD and salt < 2:
+        x = x * math.sqrt(LOUD[family] / (scale * math.sqrt(shape[-1])))
+    return x
+
+
+def aim(keys: Tensor, family: str, scale: float) -> Tensor:
+    """The queries that find ``keys`` (..., D), each its own."""
+    return keys if family == EXACT else keys * (MASS / (scale * keys.shape[-1]))
+
+
+def ramp(count: int, family: str, scale: float, D: int) -> Tensor:
+    """(J, D) what is added to the keys; queries are all 1 there."""
+    steps = torch.linspace(-STEEP, STEEP, max(count, 1), dtype=torch.float64)[:count]
+    steps = steps if family == "ascending" else -steps
+    return (steps / (scale * D))[:, None].expand(count, D)
+
+
+def shifts(g: Generator, scale: float) -> tuple[float, float]:
+    """A channel of queries and of keys, powers of two, that shift all logits."""
+    log = SIZES[int(torch.randint(0, len(SIZES), (1,), generator=g))]
+    sign = -1.0 if bool(torch.rand((), generator=g) < 0.5) else 1.0
+    both = math.floor(log - math.log2(scale))
+    return 2.0 ** (both // 2), sign * 2.0 ** (both - both // 2)

@@ -1,0 +1,20 @@
+"""Right Triton kernels for MLA attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingspec.conformance.honest import honest
+from lingspec.conformance.mutants._mla_triton import PROFILES, Result, attend
+
+OP = "mla_attention"
+
+
+@honest(OP, profile=PROFILES, differs="a Triton kernel over tiles of 16 keys")
+def runs_tiles_of_16_keys_in_triton(*call: Any, **options: Any) -> Result:
+    return attend(*call, **options)
+
+
+@honest(OP, profile=PROFILES, differs="a Triton kernel over tiles of 32 keys")
+def runs_tiles_of_32_keys_in_triton(*call: Any, **options: Any) -> Result:
+    return attend(*call, **options, keys=32)
