@@ -15,18 +15,20 @@ from torch import Generator, Tensor
 from lingspec.conformance import values
 from lingspec.conformance.case import Call, Case, dtype_of
 
-__all__ = ["STEPS", "Memories", "Pool"]
+__all__ = ["LOUD", "MOST", "STEPS", "Memories", "Pool", "normal", "pick_one"]
 
 LOUD = 1e4  # what memory holds that nobody may read
 MOST = 4  # requests at a time
 STEPS = range(4, 25)  # of a history
 
 
-def _pick(options: list[int], g: Generator) -> int:
+def pick_one(options: list[int], g: Generator) -> int:
+    """One of ``options``."""
     return options[int(torch.randint(0, len(options), (1,), generator=g))]
 
 
-def _normal(shape: tuple[int, ...], g: Generator, dtype: torch.dtype) -> Tensor:
+def normal(shape: tuple[int, ...], g: Generator, dtype: torch.dtype) -> Tensor:
+    """Values of no special kind."""
     return (0.5 * torch.randn(shape, generator=g, dtype=torch.float64)).to(dtype)
 
 
@@ -54,9 +56,9 @@ class Memories:
             self.states[self.admitted] = None
             self.admitted += 1
             return f"request {self.admitted - 1} admitted", None
-        who = _pick(sorted(self.states), g)
+        who = pick_one(sorted(self.states), g)
         if rule in ("prefill", "decode", "nothing"):
-            tokens = {"prefill": _pick([2, 5, 17, 33], g), "decode": 1, "nothing": 0}[rule]
+            tokens = {"prefill": pick_one([2, 5, 17, 33], g), "decode": 1, "nothing": 0}[rule]
             self.running = [who]
             return f"request {who} goes on by {tokens} tokens", self._call(who, tokens, g)
         if rule == "fork":
@@ -65,7 +67,7 @@ class Memories:
         elif rule == "save":
             self.saved[who] = self.states[who]
         elif rule == "rewind":
-            who = _pick(sorted(self.saved), g)
+            who = pick_one(sorted(self.saved), g)
             self.states[who] = self.saved.pop(who)
         else:
             del self.states[who]
@@ -79,7 +81,7 @@ class Memories:
         a, dtype = self.case.axes, self.case.torch_dtype
         H, K, V = a["H"], a["K"], a["V"]
         tensors = {
-            name: _normal((1, tokens, H, D), g, dtype) for name, D in (("q", K), ("k", K), ("v", V))
+            name: normal((1, tokens, H, D), g, dtype) for name, D in (("q", K), ("k", K), ("v", V))
         }
         tensors["log_decay"] = _decays(self.case)
         state = self.states[who]
@@ -117,14 +119,14 @@ class Pool:
         if rule == "admit":
             self._take(0.0, g)
             return f"request {self.admitted - 1} admitted", None
-        who = _pick(sorted(self.slots), g)
+        who = pick_one(sorted(self.slots), g)
         slot = self.slots[who]
         if rule == "fork":
             self._take(self.pool[slot].clone(), g)
         elif rule == "save":
             self.saved[who] = self.pool[slot].clone()
         elif rule == "rewind":
-            who = _pick(sorted(self.saved.keys() & self.slots.keys()), g)
+            who = pick_one(sorted(self.saved.keys() & self.slots.keys()), g)
             self.pool[self.slots[who]] = self.saved.pop(who)
         else:  # what it leaves behind is not erased, but must not be read
             self.pool[self.slots.pop(who)] = LOUD
@@ -136,7 +138,7 @@ class Pool:
 
     def _take(self, state: Tensor | float, g: Generator) -> None:
         free = sorted(set(range(len(self.pool))) - set(self.slots.values()))
-        slot = _pick(free, g)
+        slot = pick_one(free, g)
         self.pool[slot] = state
         self.slots[self.admitted] = slot
         self.admitted += 1
@@ -146,11 +148,11 @@ class Pool:
         a, dtype = self.case.axes, self.case.torch_dtype
         who = sorted(self.slots)
         order = [who[int(n)] for n in torch.randperm(len(who), generator=g)]
-        some = order[: _pick(list(range(1, len(order) + 1)), g)]
+        some = order[: pick_one(list(range(1, len(order) + 1)), g)]
         slots = [self.slots[r] for r in some]
-        slots.insert(_pick(list(range(len(slots) + 1)), g), -1)
+        slots.insert(pick_one(list(range(len(slots) + 1)), g), -1)
         B, H, K, V = len(slots), a["H"], a["K"], a["V"]
-        tensors = {name: _normal((B, H, D), g, dtype) for name, D in (("q", K), ("k", K), ("v", V))}
+        tensors = {name: normal((B, H, D), g, dtype) for name, D in (("q", K), ("k", K), ("v", V))}
         tensors |= {
             "log_decay": _decays(self.case), "state_pool": self.pool.clone(),
             "slots": torch.tensor(slots),

@@ -15,6 +15,8 @@ from lingspec.conformance.accuracy.copies import Copied
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Pick, Relation, TensorSpec, Values
+from lingspec.conformance.contracts._machines import STEPS
+from lingspec.conformance.contracts._paged_machines import PagedWrites
 from lingspec.reference import latent_cache_write
 
 __all__ = ["LATENT_CACHE_WRITE"]
@@ -160,8 +162,11 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     flags = frozenset({"padding"} if pick((False, True)) else ())
     traits = {"values": pick(FAMILIES), "order": pick(ORDERS), "layout": layout}
     axes = {"T": T, "L": L, "R": R, "P": P, "G": G}
+    if law == "sequences":
+        axes |= {"L": min(L, 24), "R": 8, "G": min(G, 16)}
+    cut = pick(STEPS) if law == "sequences" else 0
     seed = pick(range(0x10000))
-    return Case("latent_cache_write", dtype, axes, traits, flags, None, 0, seed, law)
+    return Case("latent_cache_write", dtype, axes, traits, flags, None, cut, seed, law)
 
 
 LAYOUTS = tuple(x for x in values.LAYOUTS if x not in ("expanded", "far"))
@@ -175,7 +180,7 @@ LATENT_CACHE_WRITE = Contract(
         TensorSpec("latent", "TL", "input"),
         TensorSpec("rope", "TR", "input"),
         TensorSpec("cache", "PGW", "input"),
-        TensorSpec("slots", "T", "index"),
+        TensorSpec("slots", "T", "index", means="slots", within="PG"),
     ),
     params={},
     outputs=(),
@@ -195,9 +200,11 @@ LATENT_CACHE_WRITE = Contract(
     authority=authority,
     variants=variants,
     draw=draw,
+    machine=PagedWrites,
     laws=(
         "authority", "permutation", "determinism", "untouched", "strides", "invariance",
         "identities", "shapes",
+        "sequences",
     ),
     relations=RELATIONS,
 )  # fmt: skip

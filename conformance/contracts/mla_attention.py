@@ -178,8 +178,8 @@ INPUTS = (
     TensorSpec("q", "BTHK", "input"),
     TensorSpec("k", "BSHK", "input"),
     TensorSpec("v", "BSHV", "input"),
-    TensorSpec("cu_seqlens", "", "index", optional=True),
-    TensorSpec("cu_seqlens_k", "", "index", optional=True),
+    TensorSpec("cu_seqlens", "", "index", optional=True, means="ends", within="T"),
+    TensorSpec("cu_seqlens_k", "", "index", optional=True, means="ends", within="S"),
 )
 OUTPUTS = (TensorSpec("o", "BTHV", "input"), TensorSpec("lse", "BTH", "state"))
 ANALYSIS = Analysis(mla_attention, INPUTS, OUTPUTS)

@@ -16,6 +16,8 @@ from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
 from lingspec.conformance.contracts import _pages, _softmax
 from lingspec.conformance.contracts._decode_relations import RELATIONS
+from lingspec.conformance.contracts._machines import STEPS
+from lingspec.conformance.contracts._paged_machines import PagedReads
 from lingspec.conformance.contracts._softmax import AIMED, EXACT, RAMPS, SHIFTED
 from lingspec.reference import mla_decode
 
@@ -145,8 +147,11 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         P = 0
     axes = {"B": B, "H": H, "L": L, "R": R, "P": P, "G": G, "M": M}
     traits = {"values": family, "fill": fill, "pages": pick(_pages.TABLES), "layout": layout}
+    if law == "sequences":
+        axes |= {"H": min(H, 3), "L": min(L, 24), "R": 8, "G": min(G, 16)}
+    cut = pick(STEPS) if law == "sequences" else 0
     seed = pick(range(0x10000))
-    return Case("mla_decode", dtype, axes, traits, frozenset(), None, 0, seed, law)
+    return Case("mla_decode", dtype, axes, traits, frozenset(), None, cut, seed, law)
 
 
 def _family(pick: Pick, law: str) -> str:
@@ -167,8 +172,8 @@ INPUTS = (
     TensorSpec("q_latent", "BHL", "input"),
     TensorSpec("q_rope", "BHR", "input"),
     TensorSpec("cache", "PGW", "input"),
-    TensorSpec("pages", "BM", "index"),
-    TensorSpec("lengths", "B", "index"),
+    TensorSpec("pages", "BM", "index", means="pages", within="P"),
+    TensorSpec("lengths", "B", "index", means="lengths", within="MG"),
 )
 OUTPUTS = (TensorSpec("o_latent", "BHL", "input"), TensorSpec("lse", "BH", "state"))
 ANALYSIS = Analysis(mla_decode, INPUTS, OUTPUTS)
@@ -207,9 +212,11 @@ MLA_DECODE = Contract(
     authority=ANALYSIS.authority,
     variants=ANALYSIS.variants,
     draw=draw,
+    machine=PagedReads,
     laws=(
         "authority", "permutation", "determinism", "untouched", "strides", "exact", "sharding",
         "invariance", "identities", "bias", "shapes", "unread",
+        "sequences",
     ),
     relations=RELATIONS,
     unread=unread,

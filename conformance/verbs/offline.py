@@ -144,7 +144,8 @@ def _work(told: dict[str, Any]) -> Iterator[Part]:
     for op, names in told["precision"].items():
         info = CandidateInfo(
             index=0, name=told["candidate"], op=op, profile=names, backward=False, array="numpy",
-            cost="native", deterministic=True, batch_invariant=False, takes=None, extra={}, nan_safe=False,
+            cost="native", deterministic=True, batch_invariant=False, takes=None, extra={},
+            nan_safe=False,
         )  # fmt: skip
         for dtype, name in names.items():
             yield Part(info, SHORT[dtype], profile(name))
