@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DELTA", "Limits", "limits"]
 
+SQUARED = 1e-140  # errors below this have squares that float64 does not hold
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
 
 
@@ -193,11 +194,13 @@ def limits(
     y = first.value.abs().nan_to_num(posinf=0.0)  # -inf is exact
     stored = output.u * y + output.tiny
     room = 1 + output.u  # the output rounding is of the value that errs
+    most = stored + room * bound
+    likely = stored + room * (drift + _lambda(y.numel()) * spread.sqrt())
     return Limits(
         name=name,
         value=first.value,
-        bound=stored + room * bound,
-        likely=stored + room * (drift + _lambda(y.numel()) * spread.sqrt()),
+        bound=most,
+        likely=torch.where(bound < SQUARED, most, likely),
         deviation=((stored.square() + spread) / 3).sqrt(),
         drift=drift,
         parts=parts,
