@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.runner.arena import Arena
-from lingspec.conformance.runner.protocol import Closed, TimedOutError, receive, send
+from lingspec.conformance.runner.protocol import Closed, TimedOutError, plain, receive, send
 from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Server
 
 __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
@@ -139,7 +139,7 @@ class Host:
         self.arena.fill(given)
         before = self.arena.snapshot()
         request = {
-            "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
+            "do": "call", "candidate": candidate, "params": plain(dict(params)), "poison": poison,
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
             "cotangents": list(cotangents or {}),

@@ -15,8 +15,8 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
-from lingspec.conformance.runner.arena import Slot, view
-from lingspec.conformance.runner.protocol import Closed, receive, send
+from lingspec.conformance.runner.arena import Slot, as_bytes, identical, view
+from lingspec.conformance.runner.protocol import Closed, receive, restored, send
 from lingspec.conformance.runner.sources import sources
 
 __all__ = ["Worker"]
@@ -118,8 +118,8 @@ class Worker:
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         arguments = {n: _given(x, candidate.declared.array) for n, x in inputs.items()}
         positional = [arguments.pop(n) for n in request["positional"]]
-        before = _launches()
-        result = candidate.function(*positional, **arguments, **request["params"])
+        before, params = _launches(), restored(request["params"])
+        result = candidate.function(*positional, **arguments, **params)
         outputs = _taken(result, candidate.declared.array)
         wrong = _wrong_type(outputs, request["outputs"])
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
@@ -148,7 +148,7 @@ class Worker:
         }
         arguments = {n: _given(x, candidate.declared.array) for n, x in other.items()}
         positional = [arguments.pop(n) for n in request["positional"]]
-        candidate.function(*positional, **arguments, **request["params"])
+        candidate.function(*positional, **arguments, **restored(request["params"]))
 
     def _reply(
         self, outputs: list[Tensor], names: list[str], told: dict[str, Any]
@@ -161,7 +161,7 @@ class Worker:
             for o, s in zip(outputs, shared, strict=True)
         ]  # fmt: skip
         dense = [o.detach().cpu().contiguous() for o in outputs]
-        payload = b"".join(bytes(o.reshape(-1).view(torch.uint8).numpy()) for o in dense)
+        payload = b"".join(bytes(as_bytes(o).numpy()) for o in dense)
         self.earlier = [
             (n, o.detach(), d.clone())
             for n, o, d, s in zip(names, outputs, dense, shared, strict=False) if not s
@@ -187,8 +187,7 @@ class Worker:
 
 def _same(x: Tensor, was: Tensor) -> bool:
     """Bit for bit: NaN is itself."""
-    now = x.cpu().contiguous().reshape(-1).view(torch.uint8)
-    return torch.equal(now, was.reshape(-1).view(torch.uint8))
+    return identical(x.cpu(), was)
 
 
 def _gradients(
