@@ -11,7 +11,8 @@ from lingspec.conformance.contract import Contract
 __all__ = ["OPS", "UnknownOpError", "contract"]
 
 OPS = (
-    "rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode", "moe_route",
+    "rms_norm", "lightning_log_decay", "lightning_attention", "lightning_decode",
+    "moe_logits", "moe_route", "moe_experts", "fp8_quantize", "fp8_dequantize",
 )  # fmt: skip
 
 
