@@ -199,7 +199,8 @@ def _unused(call: Call, _: Generator) -> Call | None:
     idle[t["experts"][t["experts"] >= 0].long()] = False
     if not bool(idle.any()):
         return None
-    loud = torch.where(idle, 2.0**6, 1.0).to(t["down"].dtype)[:, None, None]
+    most = 2.0**6 if t["down"].dtype == torch.float16 else 2.0**12
+    loud = torch.where(idle, most, 1.0).to(t["down"].dtype)[:, None, None]
     return call.with_tensors(gate_up=t["gate_up"] * loud, down=t["down"] * loud)
 
 
@@ -234,8 +235,9 @@ def _doubled(call: Call, g: Generator) -> Call | None:
     ids, E = t["experts"], len(t["down"])
     other = (torch.rand(ids.shape, generator=g) < 0.5) & (ids >= 0)
     return call.with_tensors(
-        gate_up=torch.cat([t["gate_up"], t["gate_up"]]), down=torch.cat([t["down"], t["down"]]),
-        experts=torch.where(other, ids + E, ids),
+        gate_up=torch.cat([t["gate_up"], t["gate_up"].flip(0)]),
+        down=torch.cat([t["down"], t["down"].flip(0)]),
+        experts=torch.where(other, 2 * E - 1 - ids, ids),
     )  # fmt: skip
 
 

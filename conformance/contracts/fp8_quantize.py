@@ -39,6 +39,10 @@ FAMILIES = (
     "huge", "constant", "exactly",
 )  # fmt: skip
 
+LEAST = LARGEST * 2.0**-125
+# Scales are normal numbers, and so is everything on the way to them: none are flushed.
+NORMAL = replace(profile("fp32"), arithmetic=replace(FP32, tiny=0.0))
+
 
 def make(case: Case) -> Call:
     """A matrix of a kind, in rows or blocks."""
@@ -67,8 +71,8 @@ def _matrix(case: Case, M: int, N: int, block: Any, g: Generator) -> Tensor:
         return x * torch.randn(M, N, generator=g, dtype=torch.float64).exp()
     if kind == "negative":
         return -x.abs() - 0.1
-    if kind in ("tiny", "least"):  # the smallest scale that is a normal float32
-        size = {"tiny": 1e-30, "least": LARGEST * 2.0**-126}[kind]
+    if kind in ("tiny", "least"):  # least: of which errors never take the scale below 2^-126
+        size = {"tiny": 1e-31, "least": LEAST}[kind]
         size = {"tiny": 2.0**-20, "least": 2.0**-24}[kind] if narrow else size
         return _largest_is(size, x, block) if kind == "least" else size * x
     if kind == "huge":
@@ -120,7 +124,7 @@ def _on_the_grid(kind: str, M: int, N: int, block: Any, g: Generator) -> Tensor:
 
 def authority(call: Call, _: Profile) -> Expectations:
     """Scales in float32 whatever is declared, and the codes that follow from a scale."""
-    x, used = call.tensors["x"], profile("fp32")
+    x, used = call.tensors["x"], NORMAL
     M, N = x.shape
     block = call.params["block"]
     q, _scale = fp8_quantize(x, block=block)
@@ -129,7 +133,7 @@ def authority(call: Call, _: Profile) -> Expectations:
     if x.dtype == torch.float64:
         number = number.rounded("operand", FP32)
     quotient = (number / LARGEST).masked_fill(largest == 0, 1.0)
-    scale = limits("scale", [quotient], used, FP32, coherent=True)
+    scale = limits("scale", [quotient], used, used.arithmetic, coherent=True)
     scale = replace(scale, bound=scale.bound.masked_fill(largest == 0, 0.0))
     return {"q": Coded("q", q.double(), x.double(), places((M, N), block), "scale"), "scale": scale}
 
@@ -171,10 +175,13 @@ def _neighbours(call: Call, g: Generator) -> Call | None:
     parts = list(groups(x.shape, block))
     if len(parts) < 2:
         return None
-    other = x * (2.0 ** (-6, 6)[one_of(2, g)])
+    powers = (-6, 6) if x.dtype == torch.float16 else (-60, 60)
+    other = x * (2.0 ** powers[one_of(2, g)])
     kept = parts[one_of(len(parts), g)]
     other[kept] = x[kept]
-    return call.with_tensors(x=other) if bool(other.isfinite().all()) else None
+    largest = _largest(other.double(), block)
+    fits = (largest == 0) | (largest >= LEAST) & (largest <= torch.finfo(torch.float32).max)
+    return call.with_tensors(x=other) if bool(fits.all()) else None
 
 
 def _some_stay(before: Values, after: Values, _: Call) -> bool:
@@ -212,7 +219,7 @@ def _turns(before: Values, after: Values, _: Call) -> bool:
 def _padded(call: Call, g: Generator) -> Call | None:
     """Rows and columns of zeros behind the last."""
     x = call.tensors["x"]
-    more = (one_of(5, g), 1 + one_of(140, g))
+    more = (one_of(5, g), 1 + one_of(300, g))
     wider = x.new_zeros(x.shape[0] + more[0], x.shape[1] + more[1])
     wider[: x.shape[0], : x.shape[1]] = x
     return call.with_tensors(x=wider)
@@ -295,7 +302,7 @@ FP8_QUANTIZE = Contract(
     profiles=dict.fromkeys(("float64", "float32", "bfloat16", "float16"), NAMES),
     silent_on=(
         "numbers that are not finite, or that float32 does not hold",
-        "rows and blocks whose largest magnitude is above 0 and below 448 * 2^-126",
+        "rows and blocks whose largest magnitude is above 0 and below 448 * 2^-125",
         "the sign of a code of 0",
         "which of two codes a tie gets where the scale is no power of two",
     ),

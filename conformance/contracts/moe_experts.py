@@ -37,14 +37,18 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     counts: Any = (range(least, 18), (31, 32, 33), _matrices.MANY)
     if law == "authority":
         counts = ((0, 1), *counts, _matrices.MANY)
-    T = pick(_matrices.MANY if law == "bias" else pick(counts))
+    T = pick(pick(counts))
     E, D, hidden = pick(EXPERTS), pick(_matrices.DIMS), pick(HIDDEN)
     C = min(pick((2, 1, 3, 4, 6, 8)), E)
     if is_exact:  # so that few products are added
         D, hidden = min(D, 33), min(hidden, 17)
-    if pick(range(12)) == 11 or (law == "identities" and pick((0, 0, 1))):  # as many experts as the model has
+    if pick(range(12)) == 11 or (
+        law == "identities" and pick((0, 0, 1))
+    ):  # as many experts as the model has
         E, D, hidden, C, T = 256, min(D, 16), min(hidden, 16), 8, min(T, 17)
-    if small:
+    if law == "bias":  # many rows, each with little that is rounded before the last
+        T, D, E, hidden, C = 1000, pick((8, 3, 16)), pick((4, 2)), pick((8, 3)), pick((1, 2))
+    elif small:
         T, E, D, hidden = min(T, 48), min(E, 8), min(D, 65), min(hidden, 33)
         C = min(C, E)
     routes = tuple(r for r in ROUTES if r != "absent") if law == "bias" else ROUTES
@@ -82,7 +86,7 @@ MOE_EXPERTS = Contract(
     outputs=OUTPUTS,
     positional=("x", "gate_up", "down", "experts", "weights"),
     mutable=frozenset(),
-    axes={"T": (0, 65), "D": (1, 100), "E": (1, 256), "I": (1, 64), "C": (1, 8)},
+    axes={"T": (0, 1000), "D": (1, 100), "E": (1, 256), "I": (1, 64), "C": (1, 8)},
     traits={
         "values": FAMILIES, "routing": ROUTES, "weights": WEIGHTS, "layout": _matrices.LAYOUTS,
     },
