@@ -117,7 +117,7 @@ def _weights(kind: str, shape: tuple[int, int], g: Generator) -> Tensor:
         return x * (1 - 2 * torch.randint(0, 2, shape, generator=g))
     if kind == "dropped":
         return x * (torch.rand(shape, generator=g) < 0.5)
-    return x**8 if kind == "uneven" else x
+    return 2.5 * (x / 2.5) ** 8 if kind == "uneven" else x
 
 
 def batched(x: Any, gate_up: Any, down: Any, experts: Tensor, weights: Any) -> Any:

@@ -141,7 +141,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     D = pick(pick((_matrices.DIMS, LONG)))
     E = 256 if law == "identities" and pick((0, 0, 1)) else pick(EXPERTS)
     if small:
-        T, D, E = min(T, 50), min(D, 257), min(E, 33)
+        T, D, E = min(T, 33), min(D, 129), min(E, 33)
     families = values.EXACT if is_exact else FAMILIES
     traits = {"values": pick(families), "layout": _matrices.layout(pick, law)}
     axes = {"T": T, "D": D, "E": E}

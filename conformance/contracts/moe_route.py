@@ -200,14 +200,18 @@ SHAPES = (
 )  # fmt: skip
 
 
-def draw(pick: Pick, law: str, _cost: str, dtype: str) -> Case:
+def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     """Structure first, then logits and biases."""
+    small = cost == "interpreted"
     E, G, S = pick(SHAPES)
+    E = min(E, 64) if small else E
     most = S * (E // G)
     k = min(pick((2, 1, 3, 4, 6, 8, most)), most)
     least = 2 if law in ("permutation", "determinism") else 1
     counts: tuple[Any, ...] = (range(least, 10), (31, 33, 64, 65))
     T = pick(pick(((0, 1), *counts) if law == "authority" else counts))
+    if small:
+        T, k = min(T, 17), min(k, 8)
     if law == "identities" and pick((False, True)):
         S = G
     traits = {

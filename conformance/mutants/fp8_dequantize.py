@@ -251,3 +251,30 @@ def misses_products_by_an_ulp(
     exact = dequantize(q, scale, block=block, dtype=torch.float64)
     other = torch.nextafter(x, torch.where(x.double() > exact, -torch.inf, torch.inf).float())
     return torch.where((other.double() - exact).abs() < 2.0**-23 * exact.abs(), other, x)
+
+
+@mutant(
+    OP,
+    law="invariance",
+    profile=FP32,
+    source="constructed after two-level scales",
+    looks_like="scales are kept in 68 bits below the largest of the matrix",
+)
+def keeps_the_grid_in_one_fixed_point_format(q: Tensor, scale: Tensor, **options: Any) -> Tensor:
+    step = scale.double().max() * 2.0**-68 if scale.numel() else 1.0
+    return dequantize(q, ((scale.double() / step).round() * step).float(), **options)
+
+
+@mutant(
+    OP,
+    law="identities",
+    profile=FP32,
+    source="constructed",
+    looks_like="rows behind the 128th have the scales of the first 128",
+)
+def counts_rows_of_scales_in_seven_bits(
+    q: Tensor, scale: Tensor, *, block: Block = None, dtype: torch.dtype
+) -> Tensor:
+    if block is None and q.shape[1] > 1:
+        scale = scale[torch.arange(len(scale)) % 128]
+    return dequantize(q, scale, block=block, dtype=dtype)
