@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -17,7 +16,8 @@ from torch import Tensor
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contracts import UnknownOpError, contract
 from lingspec.conformance.findings import Finding
-from lingspec.conformance.runner.arena import once
+from lingspec.conformance.runner.arena import identical, once
+from lingspec.conformance.runner.protocol import plain, restored
 
 __all__ = ["LARGEST", "Bundle", "BundleError", "load", "write"]
 
@@ -54,7 +54,7 @@ def write(
         tensors = {}
     about = {
         "schema": SCHEMA, "case": str(case), "target": target, "candidate": candidate,
-        "precision": precision, "params": json.dumps(call.params),
+        "precision": precision, "params": json.dumps(plain(call.params)),
         "finding": json.dumps(finding.__dict__),
         "backward": json.dumps(backward),
     }  # fmt: skip
@@ -107,11 +107,21 @@ def _call(case: Case, about: Mapping[str, str], tensors: dict[str, Any]) -> Call
     }
     cotangents = _filled(case, made.cotangents, cotangents)
     filled = _filled(case, made.tensors, tensors)
-    params = json.loads(about["params"])
-    numbers = isinstance(params, dict) and all(isinstance(x, (int, float)) for x in params.values())
-    if not numbers or params.keys() != made.params.keys():
+    params = restored(json.loads(about["params"]))
+    if not _alike(params, made.params):
         raise BundleError(f"bundle of {case} has params {params}, but must have {made.params}")
     return replace(made, tensors=filled, params=params, cotangents=cotangents)
+
+
+def _alike(params: Any, made: Mapping[str, Any]) -> bool:
+    """Whether these are the arguments of a call like ``made``: only numbers may be others."""
+
+    def fits(x: Any, y: Any) -> bool:
+        numbers = (int, float)
+        return bool(x == y) or (isinstance(x, numbers) and isinstance(y, numbers))
+
+    same = isinstance(params, dict) and params.keys() == made.keys()
+    return same and all(fits(params[n], y) for n, y in made.items())
 
 
 def _filled(
@@ -126,6 +136,6 @@ def _filled(
             raise BundleError(f"bundle of {case} has {name} {got}, but must have {want}")
         cut = once(x)
         cut.copy_(stored[name].as_strided(cut.shape, stored[name].stride()))
-        if not torch.equal(x, stored[name]):
+        if not identical(x, stored[name]):
             raise BundleError(f"bundle of {case} has a {name} that the case cannot have")
     return dict(made)

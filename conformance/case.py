@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingspec.conformance.runner.arena import as_bytes
+
 __all__ = ["DTYPES", "Call", "Case", "CaseError", "dtype_of"]
 
 DTYPES = {
@@ -169,9 +171,8 @@ class Call:
         """A name for the values: equal for calls that must give equal results."""
         hashed = hashlib.sha256(f"{self.op}{self.params}{self.wrt}".encode())
         for name, x in {**self.tensors, **self.cotangents}.items():
-            dense = x.detach().clone(memory_format=torch.contiguous_format)
-            hashed.update(f"{name}{dense.dtype}{tuple(dense.shape)}".encode())
-            hashed.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
+            hashed.update(f"{name}{x.dtype}{tuple(x.shape)}".encode())
+            hashed.update(as_bytes(x).numpy().tobytes())
         return hashed.hexdigest()
 
     def with_tensors(self, **changes: Tensor) -> Call:

@@ -62,7 +62,7 @@ def _unrelated(asked: Call, call: Call) -> bool:
 
 def _other(a: Tensor, b: Tensor) -> bool:
     same_kind = a.shape == b.shape and a.dtype == b.dtype and a.numel() > 0
-    return same_kind and float((a != b).double().mean()) > OTHER
+    return same_kind and float((_wide(a) != _wide(b)).double().mean()) > OTHER
 
 
 def twin(call: Call) -> Call | None:
@@ -77,11 +77,20 @@ def twin(call: Call) -> Call | None:
 
 def _turned(x: Tensor) -> Tensor:
     """``x`` with everything but its ends in reverse, strides kept; as it is if it is expanded."""
+    if (
+        x.is_floating_point() and x.element_size() == 1
+    ):  # 8-bit floats cannot be turned, their bytes can
+        return _turned(x.view(torch.uint8)).view(x.dtype)
     flat = x.reshape(-1)
     if flat.numel() < 4 or 0 in x.stride():
         return x
     turned = torch.cat([flat[:1], flat[1:-1].flip(0), flat[-1:]]).reshape(x.shape)
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(turned)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """``x``, 8-bit floats in a dtype that can be compared."""
+    return x.float() if x.element_size() == 1 else x
 
 
 def name_of_bits(results: Mapping[str, Tensor]) -> str:

@@ -46,6 +46,7 @@ POINTS = {
     "rotated": "a rotated coordinate",
     "silu": "the activated half of a gated MLP",
     "hidden": "the two halves of a gated MLP, before the activation",
+    "activated": "the product of the two halves of a gated MLP",
     "expert": "what one expert returns",
     "output": "the result of an op",
 }

@@ -101,7 +101,9 @@ class Limits:
 
     def finite(self) -> bool:
         """Whether the case can be judged at all: a right result is finite in its format."""
-        fits = (self.value.abs() <= self.output.largest) | (self.value == -torch.inf)
+        # what may err beyond the largest number may be infinite in a right result
+        most = self.value.abs() + self.limit.masked_fill(self.limit >= ANYTHING, 0.0)
+        fits = (most <= self.output.largest) | (self.value == -torch.inf)
         says = (self.limit < VACUOUS) | (self.limit >= ANYTHING)
         return bool(says.all() and fits.all())  # false for NaN
 

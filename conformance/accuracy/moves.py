@@ -11,6 +11,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +89,9 @@ class Moves:
     def numel(self) -> int:
         return self.value.numel()
 
+    def min(self) -> Tensor:
+        return self.value.min()
+
     def to(self, _: torch.dtype) -> Self:
         return self
 
@@ -128,6 +132,9 @@ class Moves:
     def expand(self, *shape: int) -> Self:
         return self._each(lambda x: x.expand(*shape))
 
+    def repeat_interleave(self, times: int, dim: int) -> Self:
+        return self._each(lambda x: x.repeat_interleave(times, dim=dim))
+
     def chunk(self, parts: int, dim: int = 0) -> list[Self]:
         step = -(-self.shape[dim] // parts)
         return [self._narrowed(dim, n * step, step) for n in range(parts)]
@@ -145,7 +152,7 @@ class Moves:
     def masked_fill(self, mask: Tensor, fill: float) -> Self:
         """A constant in some places, without errors there."""
         size = 0.0 if fill in (torch.inf, -torch.inf) else abs(fill)
-        shape = torch.Size(torch.broadcast_shapes(self.shape, mask.shape))  # type: ignore[no-untyped-call]
+        shape = torch.Size(np.broadcast_shapes(self.shape, mask.shape))
 
         def filled(by: float) -> Callable[[Tensor], Tensor]:
             return lambda x: x.expand(shape).masked_fill(mask, by)

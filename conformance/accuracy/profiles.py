@@ -16,7 +16,7 @@ OPERANDS = ("q", "k", "v", "do", "scores", "state_read", "operand")
 # Where the specification itself rounds, to the dtype of the activations.
 SPECIFIED = (
     "linear", "weights", "normed", "weighed", "gate", "residual", "rope", "rope_product", "rotated",
-    "silu", "hidden", "expert",
+    "silu", "hidden", "activated", "expert",
 )  # fmt: skip
 TENSOR_CORE = (*OPERANDS, *SPECIFIED)
 # And every other tensor that a plain 16-bit program would store.

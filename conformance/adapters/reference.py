@@ -3,6 +3,8 @@
 from lingspec.conformance.adapter import implements
 from lingspec.reference import LingConfig, layers
 from lingspec.reference import add_rms_norm as _add_rms_norm
+from lingspec.reference import fp8_dequantize as _fp8_dequantize
+from lingspec.reference import fp8_quantize as _fp8_quantize
 from lingspec.reference import gated_group_rms_norm as _gated_group_rms_norm
 from lingspec.reference import interleaved_rope as _interleaved_rope
 from lingspec.reference import latent_cache_write as _cache_write
@@ -12,6 +14,8 @@ from lingspec.reference import lightning_log_decay as _log_decay
 from lingspec.reference import merge_attention as _merge
 from lingspec.reference import mla_attention as _mla
 from lingspec.reference import mla_decode as _mla_decode
+from lingspec.reference import moe_experts as _moe_experts
+from lingspec.reference import moe_logits as _moe_logits
 from lingspec.reference import moe_route as _moe_route
 from lingspec.reference import partial_rope as _partial_rope
 from lingspec.reference import qk_norm_rope as _qk_norm_rope
@@ -69,11 +73,31 @@ def swiglu(gate_up):  # type: ignore[no-untyped-def]
     return _swiglu(gate_up)
 
 
+@implements("moe_experts", profile=SPEC)
+def moe_experts(x, gate_up, down, experts, weights):  # type: ignore[no-untyped-def]
+    return _moe_experts(x, gate_up, down, experts, weights)
+
+
+@implements("moe_logits", profile=PROFILE)
+def moe_logits(x, weight):  # type: ignore[no-untyped-def]
+    return _moe_logits(x, weight)
+
+
 @implements("moe_route", profile=SPEC)
 def moe_route(logits, bias, *, groups, top_groups, top_k, scaling):  # type: ignore[no-untyped-def]
     return _moe_route(
         logits, bias, groups=groups, top_groups=top_groups, top_k=top_k, scaling=scaling
     )
+
+
+@implements("fp8_quantize", profile=PROFILE)
+def fp8_quantize(x, *, block=None):  # type: ignore[no-untyped-def]
+    return _fp8_quantize(x, block=block)
+
+
+@implements("fp8_dequantize", profile=PROFILE)
+def fp8_dequantize(q, scale, *, block=None, dtype):  # type: ignore[no-untyped-def]
+    return _fp8_dequantize(q, scale, block=block, dtype=dtype)
 
 
 @implements("lightning_attention", profile=PROFILE, backward=True)

@@ -14,8 +14,8 @@ OPS = (
     "rms_norm", "add_rms_norm", "gated_group_rms_norm", "rope_table", "partial_rope",
     "interleaved_rope", "qk_norm_rope", "lightning_log_decay", "lightning_attention",
     "lightning_decode", "mla_attention", "mla_decode", "merge_attention", "latent_cache_write",
-    "moe_route", "swiglu", "lightning_layer", "mla_layer", "moe_block", "decoder_layer",
-    "mtp_layer",
+    "moe_logits", "moe_route", "moe_experts", "swiglu", "fp8_quantize", "fp8_dequantize",
+    "lightning_layer", "mla_layer", "moe_block", "decoder_layer", "mtp_layer",
 )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     traits = {"values": pick(FAMILIES), "order": pick(ORDERS), "layout": layout}
     axes = {"T": T, "L": L, "R": R, "P": P, "G": G}
     if law == "sequences":
-        axes |= {"L": min(L, 24), "R": 8, "G": min(G, 16)}
+        axes |= {"T": min(T, 3), "L": min(L, 24), "R": 8, "G": min(G, 16)}
     cut = pick(STEPS) if law == "sequences" else 0
     seed = pick(range(0x10000))
     return Case("latent_cache_write", dtype, axes, traits, flags, None, cut, seed, law)

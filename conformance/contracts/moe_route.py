@@ -35,7 +35,10 @@ from lingspec.reference.ops.moe_route import weighed
 
 __all__ = ["MOE_ROUTE"]
 
-FAMILIES = ("normal", "ties", "spread", "saturated", "favourite", "masked", "identical")
+FAMILIES = (
+    "normal", "ties", "spread", "saturated", "favourite", "masked", "identical",
+    "drowned",
+)  # fmt: skip
 BIASES = ("level", "raised", "lowered", "fine", "varied", "unbiased")
 
 
@@ -70,10 +73,14 @@ def _logits(kind: str, shape: tuple[int, int], g: Generator) -> Tensor:
         return 8 * x
     if kind == "saturated":  # sigmoids of 1e-8 and of 1 - 1e-8
         return 18 * x.sign() + x
+    if kind == "drowned":  # scores beside 1e-20, and rows of which all are 0
+        gone = torch.rand(shape[0], 1, generator=g) < 0.25
+        return torch.where(gone, -200.0, x - 46.0)
     if kind == "favourite":
         return x + 12.0 * (torch.arange(shape[1]) % 5 == 1)
-    if kind == "masked":  # experts that nobody may choose
+    if kind == "masked":  # experts that nobody may choose, and rows of them alone
         gone = torch.rand(shape, generator=g) < 0.25
+        gone |= torch.rand(shape[0], 1, generator=g) < 0.1
         return x.masked_fill(gone, -torch.inf)
     return x[:, :1].expand(shape).clone() if kind == "identical" else x
 
@@ -93,6 +100,7 @@ def authority(call: Call, profile: Profile) -> Expectations:
     clean = logits.double().masked_fill(free[:, None], 0.0)
     wide = bias.double()
     _, experts = moe_route(clean, wide, **p)
+    free |= (clean.gather(1, experts) == -torch.inf).any(dim=1)
     with rounding(analysing(profile)):
         scores = functions.sigmoid(stored(clean.to(logits.dtype), profile))
         biased = scores + stored(bias, profile)
@@ -182,14 +190,18 @@ SHAPES = (
 )  # fmt: skip
 
 
-def draw(pick: Pick, law: str, _cost: str, dtype: str) -> Case:
+def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     """Structure first, then logits and biases."""
+    small = cost == "interpreted"
     E, G, S = pick(SHAPES)
+    E = min(E, 64) if small else E
     most = S * (E // G)
     k = min(pick((2, 1, 3, 4, 6, 8, most)), most)
     least = 2 if law in ("permutation", "determinism") else 1
     counts: tuple[Any, ...] = (range(least, 10), (31, 33, 64, 65))
     T = pick(pick(((0, 1), *counts) if law == "authority" else counts))
+    if small:
+        T, k = min(T, 17), min(k, 8)
     if law == "identities" and pick((False, True)):
         S = G
     traits = {
@@ -226,9 +238,8 @@ MOE_ROUTE = Contract(
     silent_on=(
         "the order of a token's experts",
         "which of equal biased scores is chosen",
-        "the weights of a row with NaN, and which experts it gets",
-        "logits of +inf",
-        "rows of which fewer than top_k experts are above -inf",
+        "rows that must choose an expert whose logit is -inf, and logits of +inf",
+        "the weights of such a row and of one with NaN, and which experts they get",
         "bias that is not contiguous",
     ),
     make=make,

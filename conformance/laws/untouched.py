@@ -31,5 +31,6 @@ def check(session: Session) -> None:
             session.fail(text, law="untouched", status="REJECTED")
     floats = [n for n, x in session.call.tensors.items() if x.is_floating_point()]
     if floats:
-        first = floats[0]
-        session.run(session.call.with_tensors(**{first: -session.call.tensors[first]}))
+        first = session.call.tensors[floats[0]]
+        negated = (-first.float()).to(first.dtype) if first.itemsize == 1 else -first
+        session.run(session.call.with_tensors(**{floats[0]: negated}))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["GUARD", "Arena", "Slot", "once", "view"]
+__all__ = ["GUARD", "Arena", "Slot", "as_bytes", "identical", "once", "view"]
 
 GUARD = 4096  # bytes on each side of every input, filled with 0xFF: NaN in every float format
 _ALIGN = 256
@@ -184,6 +184,19 @@ def once(x: Tensor) -> Tensor:
         if stride == 0 and x.shape[axis] > 1:
             x = x.narrow(axis, 0, 1)
     return x
+
+
+def as_bytes(x: Tensor) -> Tensor:
+    """The bytes of ``x``, element after element; of a single one too, whatever its strides are."""
+    flat = x.detach().contiguous().reshape(-1)
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
+
+
+def identical(x: Tensor, y: Tensor) -> bool:
+    """The same shape and bits, in whatever memory: NaN is itself, and 8-bit floats compare."""
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    return torch.equal(as_bytes(x), as_bytes(y))
 
 
 def view(whole: Tensor, slot: Slot) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from lingspec.conformance.case import Call
 from lingspec.conformance.runner.alarm import Alarm
 from lingspec.conformance.runner.arena import Arena
-from lingspec.conformance.runner.protocol import Closed, TimedOutError, digest, receive, send
+from lingspec.conformance.runner.protocol import Closed, TimedOutError, digest, plain, receive, send
 from lingspec.conformance.runner.results import one_line, printable, unpacked
 from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Server
 
@@ -154,7 +154,7 @@ class Host:
         self.arena.fill(given)
         before = self.arena.snapshot()
         request = {
-            "do": "call", "candidate": candidate, "params": dict(params), "poison": poison,
+            "do": "call", "candidate": candidate, "params": plain(dict(params)), "poison": poison,
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
             "cotangents": list(cotangents or {}), "nested": dict(nested or {}), "config": config,

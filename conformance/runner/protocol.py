@@ -13,10 +13,39 @@ import struct
 import time
 from typing import Any
 
-__all__ = ["Closed", "TimedOutError", "digest", "receive", "send"]
+import torch
+
+__all__ = ["Closed", "TimedOutError", "digest", "plain", "receive", "restored", "send"]
 
 _HEAD = struct.Struct("<II")
 _LARGEST_HEADER = 1 << 24
+
+
+def plain(x: Any) -> Any:
+    """``x`` in words that JSON has: a dtype and a tuple under a name, others as they are."""
+    if isinstance(x, torch.dtype):
+        return {"torch.dtype": str(x).removeprefix("torch.")}
+    if isinstance(x, tuple):
+        return {"tuple": [plain(y) for y in x]}
+    return {n: plain(y) for n, y in x.items()} if isinstance(x, dict) else x
+
+
+def restored(x: Any) -> Any:
+    """What `plain` was given.
+
+    Raises:
+        ValueError: no torch dtype has that name.
+    """
+    if not isinstance(x, dict):
+        return x
+    if x.keys() == {"torch.dtype"}:
+        made = getattr(torch, str(x["torch.dtype"]), None)
+        if not isinstance(made, torch.dtype):
+            raise ValueError(f"no dtype {x['torch.dtype']!r}")
+        return made
+    if x.keys() == {"tuple"}:
+        return tuple(restored(y) for y in x["tuple"])
+    return {n: restored(y) for n, y in x.items()}
 
 
 class Closed(ConnectionError):  # noqa: N818 - a state, not a mistake

@@ -17,8 +17,8 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
-from lingspec.conformance.runner.arena import Slot, view
-from lingspec.conformance.runner.protocol import Closed, digest, receive, send
+from lingspec.conformance.runner.arena import Slot, as_bytes, view
+from lingspec.conformance.runner.protocol import Closed, digest, receive, restored, send
 from lingspec.conformance.runner.sources import sources
 from lingspec.conformance.runner.watch import Watch
 
@@ -126,7 +126,7 @@ class Worker:
             inputs[name] = inputs[name].detach().requires_grad_()
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         array = candidate.declared.array
-        given = {n: _given(x, array) for n, x in inputs.items()} | request["params"]
+        given = {n: _given(x, array) for n, x in inputs.items()} | restored(request["params"])
         arguments = nested(given, request["nested"])
         positional = [arguments.pop(n) for n in request["positional"]]
         fields = {n: arguments.get(n.partition(".")[0]) for n in request["outputs"] if "." in n}
@@ -161,7 +161,7 @@ class Worker:
             for n, x in inputs.items()
         }
         given = {n: _given(x, candidate.declared.array) for n, x in other.items()}
-        arguments = nested(given | request["params"], request["nested"])
+        arguments = nested(given | restored(request["params"]), request["nested"])
         positional = [arguments.pop(n) for n in request["positional"]]
         candidate.function(*positional, **arguments)
 
@@ -221,7 +221,7 @@ def _field(holder: Any, name: str) -> Any:
 
 
 def _bytes(x: Tensor) -> bytes:
-    return bytes(x.reshape(-1).view(torch.uint8).numpy())
+    return bytes(as_bytes(x).numpy())
 
 
 def _gradients(

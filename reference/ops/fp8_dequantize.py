@@ -12,7 +12,7 @@ from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.fp8_quantize import check_block, expanded, scale_shape
 from lingspec.reference.precision import FLOATS
 
-__all__ = ["fp8_dequantize"]
+__all__ = ["fp8_dequantize", "unscaled"]
 
 
 @on_one_device
@@ -48,5 +48,10 @@ def fp8_dequantize(
     require(tuple(scale.shape) == want, "scale", "shape", tuple(scale.shape), f"{want}")
     require(scale.dtype == torch.float32, "scale", "dtype", scale.dtype, "torch.float32")
     require(dtype in FLOATS, "dtype", "value", dtype, "float64, float32, bfloat16 or float16")
+    return unscaled(q, scale, block, dtype)
+
+
+def unscaled(q: Tensor, scale: Tensor, block: tuple[int, int] | None, dtype: torch.dtype) -> Tensor:
+    """The product, in float32 or float64, rounded to ``dtype``."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     return (q.to(wide) * expanded(scale.to(wide), q.shape, block)).to(dtype)

@@ -59,7 +59,8 @@ def expert(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """One expert, or a dense MLP, on tokens: (N, D) to (N, D); gate and up (I, D), down (D, I)."""
     halves = [_product(x, matrix) for matrix in (gate, up)]
     hidden = at("hidden", torch.cat(halves, dim=-1))  # (N, 2I)
-    return at("expert", _product(swiglu(hidden), down))
+    activated = at("activated", swiglu(hidden))
+    return at("expert", _product(activated, down))
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
