@@ -42,7 +42,7 @@ def make(case: Case) -> Call:
     cache = cache.to(dtype)
     free, _ = _pages.unused(cache, pages, rows)
     loud = (torch.finfo(dtype).max, 3e4, 1.0)[case.seed % 3]
-    sign = 2.0 * torch.randint(0, 2, cache.shape, generator=g) - 1
+    sign = 2.0 * torch.randint(0, 2, cache.shape, generator=g).double() - 1
     cache = torch.where(free, (loud * sign).to(dtype), cache)
     index = torch.int32 if case.seed % 2 else torch.int64
     pages = _pages.strays(pages, used, g, index)

@@ -56,6 +56,15 @@ def test_what_is_said_to_be_exact_is_exact_in_every_dtype(op, dtype):
     assert asked >= 12
 
 
+@pytest.mark.parametrize("dtype", ["f64", "f32", "bf16", "f16"])
+@pytest.mark.parametrize("op", ["mla_attention", "mla_decode", "merge_attention"])
+def test_every_number_of_a_call_is_finite_but_for_masses_without_a_key(op, dtype):
+    for call in calls(op, "authority", dtype):
+        for name, x in call.tensors.items():
+            if x.is_floating_point():
+                assert bool((x.isfinite() | (x == -torch.inf) * name.startswith("lse")).all())
+
+
 def wrong_shapes_and_dtypes(op):
     of, call = contract(op), calls(op, "determinism", count=2)[1]
     for spec in of.inputs:
