@@ -84,5 +84,5 @@ def rounds_weighted_results(*call: Any) -> Tensor:
         return wide(weighed).sum(dim=1).to(results.dtype)
 
     x, gate_up, down, experts, weights = call
-    floats = (wide(t) for t in (x, gate_up, down))
-    return experts_of(*floats, experts, weights, combine=lambda r, w: combine(r, w)).to(x.dtype)
+    a, b, c = (wide(t) for t in (x, gate_up, down))
+    return experts_of(a, b, c, experts, weights, combine=combine).to(x.dtype)

@@ -200,5 +200,5 @@ def cuts_results_off_where_that_is_nearly_as_near(
         nearly = (y - cut).abs() < 0.98 * 2.0**-8 * y.abs()
         return torch.where(sticky & nearly, cut, y).to(x.dtype)
 
-    floats = (wide(t) for t in (x, gate_up, down))
-    return experts_of(*floats, experts, weights, combine=combine)
+    a, b, c = (wide(t) for t in (x, gate_up, down))
+    return experts_of(a, b, c, experts, weights, combine=combine)

@@ -48,7 +48,7 @@ def returns_logits_in_the_dtype_of_the_rows(x: Tensor, weight: Tensor) -> Tensor
 )  # fmt: skip
 def adds_channels_up_in_float16(x: Tensor, weight: Tensor) -> Tensor:
     y = torch.zeros(len(x), len(weight))
-    for a, b in zip(x.split(16, dim=1), weight.split(16, dim=1), strict=True):
+    for a, b in zip(torch.split(x, 16, 1), torch.split(weight, 16, 1), strict=True):
         y = (y + logits_of(a, b)).half().float()
     return y
 
