@@ -71,7 +71,7 @@ def rounds_the_logits_to_bfloat16(logits: Tensor, bias: Tensor, **options: Any) 
     source="G07 https://github.com/sgl-project/sglang-jax/commit/6b4c28bf",
     looks_like="scores are rounded to bfloat16",
 )  # fmt: skip
-def rounds_the_scores_to_bfloat16(*call: Any, **options: Any) -> Result:
+def rounds_the_router_s_scores_to_bfloat16(*call: Any, **options: Any) -> Result:
     def narrow(x: Tensor) -> Tensor:
         return x.sigmoid().to(torch.bfloat16).to(x.dtype)
 
