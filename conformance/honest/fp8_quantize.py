@@ -12,7 +12,7 @@ ALL = {"float64": "fp64", "float32": "fp32", "bfloat16": "fp32", "float16": "fp3
 
 
 @honest(OP, profile=ALL, differs="two quotients")
-def divides_twice(x: Tensor, *, block: Block = None) -> Result:
+def divides_by_the_scale_twice(x: Tensor, *, block: Block = None) -> Result:
     return quantize(x, block=block)
 
 

@@ -8,6 +8,7 @@ import torch
 from candidates import right
 
 from lingspec.conformance import implements
+from lingspec.conformance.mutants import _mla, _rows
 
 ULP = 2.0**-23
 calls = itertools.count()
@@ -160,3 +161,25 @@ invariance = router(lambda logits, bias, *rest: chosen(logits, bias.clamp(-0.5, 
 identities = router(
     lambda logits, bias, groups, *rest: chosen(logits, bias * (groups > 1), groups, *rest)
 )
+
+
+@implements("mla_decode", profile="fp32")
+def decodes(q_latent, q_rope, cache, pages, lengths, *, scale):
+    return _mla.decode(q_latent, q_rope, cache, pages, lengths, scale=scale)
+
+
+@implements("mla_decode", profile="fp32")
+def unread(q_latent, q_rope, cache, pages, lengths, *, scale):
+    o, lse = _mla.decode(q_latent, q_rope, cache, pages, lengths, scale=scale)
+    return o * (1 + ULP * float(cache.abs().max() > 1e30)), lse
+
+
+@implements("gated_group_rms_norm", profile="fp32")
+def normalises(x, gate, weight, *, groups, eps):
+    return _rows.gated(x, gate, weight, groups=groups, eps=eps)
+
+
+@implements("gated_group_rms_norm", profile="fp32")
+def groups(x, gate, weight, *, groups, eps):
+    loud = x.abs().amax(-1, keepdim=True) > 100  # a neighbour, as a rule
+    return _rows.gated(x, gate, weight, groups=groups, eps=eps) * (1 - 0.01 * loud)

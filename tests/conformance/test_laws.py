@@ -18,10 +18,11 @@ CASES = {name: SHAPE.format(name, "dense.1") for name in LAWS} | {
     "exact": "lightning_attention:exact.f32.B2.T5.H2.K8.V8.state.exactly.integers.dense.1",
     "bias": "lightning_attention:bias.bf16.B2.T100.H2.K8.V8.state.mild.normal.dense.1",
     "sequences": SHAPE.format("sequences", "dense.cut24.1"),
+    "unread": "mla_decode:unread.f32.B3.H2.L16.R8.P9.G16.M2.normal.ragged.shuffled.dense.1",
+    "groups": "gated_group_rms_norm:groups.f32.B2.T5.D96.G8.normal.open.dense.rank3.1",
     "invariance": "moe_route:invariance.f32.T64.E8.G4.S2.C2.normal.varied.dense.1",
     "identities": "moe_route:identities.f32.T9.E8.G4.S4.C2.normal.level.dense.1",
 }
-CASES.pop("groups")
 # A case in which the law has nothing to compare, and what is said then.
 IDLE = {
     "causality": ("B1.T1.H2", "no token comes after another"),
@@ -37,9 +38,13 @@ def server():
         yield made
 
 
-RIGHT = {"lightning_attention": "candidates:honest", "moe_route": "lawbreakers:routes"}
+RIGHT = {"lightning_attention": "candidates:honest", "moe_route": "lawbreakers:routes",
+    "mla_decode": "lawbreakers:decodes", "gated_group_rms_norm": "lawbreakers:normalises",
+}  # fmt: skip
 PLAIN = {
     "lightning_attention": SHAPE.replace("f32", "{}").format("authority", "{}", "dense.1"),
+    "mla_decode": "mla_decode:authority.{}.B3.H2.L16.R8.P9.G16.M2.normal.ragged.shuffled.dense.1",
+    "gated_group_rms_norm": "gated_group_rms_norm:authority.{}.B2.T5.D96.G8.normal.open.dense.rank3.1",
     "moe_route": "moe_route:authority.{}.T9.E8.G4.S2.C2.normal.level.dense.1",
 }
 # What is wrong with these, any call of the same kind shows, if it is asked to the bit.

@@ -25,13 +25,17 @@ def test_the_published_hash_is_that_of_the_manifest():
     assert (mustpass.FOLDER / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
 
 
+FEW = ("bias", "sequences")  # a case of these is a chain of calls
+
+
 def test_every_op_has_required_cases_of_every_law_in_both_certifying_profiles():
     for profile in mustpass.CERTIFYING:
         for op in OPS:
             asked = mustpass.required(profile, op)
             assert asked["authority"] > power.REJECTIONS
             assert {"untouched", "determinism"} < set(asked)
-            assert min(asked.values()) >= 12
+            assert min(n for law, n in asked.items() if law not in FEW) >= 12
+            assert min(asked.values()) >= 6
 
 
 def test_a_profile_that_certifies_nothing_and_an_unknown_op_require_nothing():
