@@ -44,7 +44,7 @@ RIGHT = {"lightning_attention": "candidates:honest", "moe_route": "lawbreakers:r
 PLAIN = {
     "lightning_attention": SHAPE.replace("f32", "{}").format("authority", "{}", "dense.1"),
     "mla_decode": "mla_decode:authority.{}.B3.H2.L16.R8.P9.G16.M2.normal.ragged.shuffled.dense.1",
-    "gated_group_rms_norm": "gated_group_rms_norm:authority.{}.B2.T5.D96.G8.normal.open.dense.rank3.1",
+    "gated_group_rms_norm": CASES["groups"].replace("groups.f32", "authority.{}"),
     "moe_route": "moe_route:authority.{}.T9.E8.G4.S2.C2.normal.level.dense.1",
 }
 # What is wrong with these, any call of the same kind shows, if it is asked to the bit.
