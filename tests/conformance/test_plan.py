@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import pytest
-import torch
 from judging import ATTENTION
 
 from lingspec.conformance import values
@@ -55,8 +54,8 @@ def test_a_case_makes_the_same_call_every_time(op):
     for case in drawn(op)[:12]:
         one, two = (contract(op).make(case) for _ in range(2))
         assert one.params == two.params
+        assert one.digest() == two.digest()  # bit for bit: NaN is itself
         for name, x in one.tensors.items():
-            assert torch.equal(x, two.tensors[name])
             assert x.stride() == two.tensors[name].stride()
 
 
@@ -148,7 +147,7 @@ def test_no_drawn_case_of_a_law_leaves_it_nothing_to_compare(op):
             assert tokens >= 2
             assert case.axes.get("B", 1) > 0
         if case.law in ("permutation", "sharding"):
-            assert case.axes["H"] > 1
+            assert case.axes.get("H", 2) > 1  # where there are heads
         if case.law == "packed":
             assert case.lengths is not None
 
