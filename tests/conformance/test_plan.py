@@ -12,7 +12,6 @@ from lingspec.conformance.case import CaseError
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.plan import COUNTS, _picks, draw, plan, shrink
 from lingspec.conformance.run import laws_for
-from lingspec.conformance.runner.arena import identical
 
 
 @functools.cache
@@ -55,8 +54,8 @@ def test_a_case_makes_the_same_call_every_time(op):
     for case in drawn(op)[:12]:
         one, two = (contract(op).make(case) for _ in range(2))
         assert one.params == two.params
+        assert one.digest() == two.digest()  # bit for bit: NaN is itself
         for name, x in one.tensors.items():
-            assert identical(x, two.tensors[name])
             assert x.stride() == two.tensors[name].stride()
 
 
