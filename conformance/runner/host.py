@@ -51,9 +51,9 @@ class CandidateInfo:
     cost: str
     deterministic: bool
     batch_invariant: bool
-    nan_safe: bool
     takes: list[tuple[str, int, bool]] | None  # name, kind of parameter, whether it has a default
     extra: dict[str, Any]
+    nan_safe: bool = False  # NaN in what is not read changes nothing
 
 
 @dataclass
