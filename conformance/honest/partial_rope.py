@@ -12,7 +12,7 @@ OP = "partial_rope"
 
 
 @honest(OP, profile=ONCE, differs="wide products, one rounding")
-def rotates_wide(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotates_heads_wide(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return partial(x, cos, sin)
 
 

@@ -37,7 +37,7 @@ def puts_the_result_back_into_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tens
     source="D32 https://github.com/NVIDIA/TensorRT-LLM/pull/16378",
     looks_like="the result is de-interleaved twice",
 )
-def deinterleaves_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def deinterleaves_the_result_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return halves(interleaved(x, cos, sin))
 
 

@@ -83,7 +83,7 @@ def takes_neighbours_for_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     source="D32 https://github.com/ml-explore/mlx-lm/pull/512",
     looks_like="the rotation is applied twice",
 )
-def rotates_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotates_every_head_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return partial(partial(x, cos, sin), cos, sin)
 
 
@@ -93,7 +93,7 @@ def rotates_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     source="constructed",
     looks_like="the rotation goes backward",
 )
-def rotates_backward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotates_heads_backward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return partial(x, cos, -sin)
 
 
