@@ -71,7 +71,7 @@ def subtracts_the_mean(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     source="constructed after onnx 1.22 reference/ops/op_rms_normalization.py",
     looks_like="squares are taken in float16, where those of 256 overflow",
 )
-def squares_in_float16(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+def squares_rows_in_float16(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     mean = x.square().float().mean(-1, keepdim=True)
     return (x.float() * torch.rsqrt(mean + eps)).to(x.dtype) * weight
 
