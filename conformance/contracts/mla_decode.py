@@ -135,6 +135,9 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         L, R = min(L, 16), 8
     if law == "bias":  # errors of a row are one error: many rows
         B, H, L, R, rows = 12, 64, min(L, 24), 8, min(rows, 40)
+    if small:  # a program for each query, one after another
+        rows = min(rows, 33)
+        H, B = min(H, 16), min(B, max(floor, 48 // min(H, 16)))
     B = min(B, max(floor, MOST // (rows * H)))
     M = -(-rows // G)
     fill = pick(_pages.FILLS[:1] * 3 + _pages.FILLS)

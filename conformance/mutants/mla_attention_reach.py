@@ -1,4 +1,4 @@
-"""MLA attention that is right in a single look: each of these breaks one law alone."""
+"""MLA attention that is right in a single look: most of these break one law alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OP = "mla_attention"
 def converts_the_lse_with_a_short_constant(*call: Any, **options: Any) -> Result:
     def short(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:
         o, lse = soften(s, v, dtype)
-        return o, lse + 6e-7 * (lse - largest(s))
+        return o, lse + 8e-7 * (lse - largest(s))
 
     return attention(*call, **options, soften=short)
 
