@@ -8,7 +8,7 @@ from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._moe_triton import Tensor, experts_of
 
 OP = "moe_experts"
-SPEC = {"float32": "fp32", "bfloat16": "fp32+spec=bf16", "float16": "fp32+spec=fp16"}
+SPEC = {"float32": "fp32", "bfloat16": "fp32+spec=bf16"}
 
 
 @mutant(
