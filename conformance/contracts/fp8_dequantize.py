@@ -5,6 +5,7 @@ Letters: M rows, N columns, R and S rows and columns of scales.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -147,7 +148,9 @@ def _negates(before: Values, after: Values, _: Call) -> bool:
 
 def _turned(call: Call, _: Generator) -> Call | None:
     t = call.tensors
-    return call.with_tensors(q=t["q"].mT, scale=t["scale"].mT) if call.params["block"] else None
+    if call.params["block"] is None:
+        return None
+    return call.with_tensors(**{n: x.mT.contiguous() for n, x in t.items()})
 
 
 def _turns(before: Values, after: Values, _: Call) -> bool:
@@ -175,8 +178,7 @@ def _spelled_out(call: Call, _: Generator) -> Call | None:
         return None
     first = scale[:, :1].repeat_interleave(128, dim=0)[: len(q)]
     changed = call.with_tensors(q=q[:, :128].contiguous(), scale=first.contiguous())
-    changed.params["block"] = None
-    return changed
+    return replace(changed, params={**call.params, "block": None})
 
 
 def _first_blocks(before: Values, after: Values, _: Call) -> bool:

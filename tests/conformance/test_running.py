@@ -256,3 +256,18 @@ def test_whichever_operand_carries_the_decay_may_underflow_in_float16(into):
         made = lightning_attention_backward_closed(**call.tensors, **call.params, **both, into=into)
     for got, limit in zip(made, OP.gradients(call, used).values(), strict=True):
         assert bool(((got.double() - limit.value).abs() <= limit.limit).all()), limit.name
+
+
+def test_repeating_elements_repeats_their_errors():
+    x, r = tensors(3, 4)
+    made = r.repeat_interleave(2, dim=0)
+    assert torch.equal(made.value, x.repeat_interleave(2, dim=0))
+    bound = USED.points["q"].u * made.value.abs()
+    assert torch.allclose(made.errors["q"].bound, bound, rtol=1e-12, atol=1e-30)
+
+
+def test_results_whose_squares_underflow_are_held_to_the_bound_alone():
+    used = profile("fp64")
+    x = torch.full((4,), 1e-200, dtype=torch.float64)
+    made = limits("y", [running(x, used) * running(3.0, used)], used, FP64, coherent=False)
+    assert bool((made.limit == made.bound).all())
