@@ -158,10 +158,10 @@ def exact(call: Call, profile: Profile) -> frozenset[str]:
     fractions = torch.frexp(weights.double()).mantissa.abs()
     whole = all(bool((t == t.round()).all()) for t in (x.double(), up, down.double()))
     powers = bool(((fractions == 0.5) | (fractions == 0)).all())
-    # At most 8 weights of up to 4, in steps of 1/4.
-    total = 16 * 8 * float(results.max())
+    largest = float(results.max()) * float(weights.double().abs().sum(dim=1).max())
+    total = 4 * largest  # weights are in steps of 1/4
     fits = float(act.max()) <= most and float(results.max()) <= most and total < 2.0**24
-    room = UNIT * 8 * 4 * float(results.max()) < of_dtype(x.dtype).largest
+    room = UNIT * max(largest, float(results.max())) < of_dtype(x.dtype).largest
     ok = linear and whole and powers and fits and room and int(rows) <= 1
     return frozenset({"y"} if ok else ())
 

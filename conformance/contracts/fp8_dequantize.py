@@ -148,7 +148,9 @@ def _negates(before: Values, after: Values, _: Call) -> bool:
 
 def _turned(call: Call, _: Generator) -> Call | None:
     t = call.tensors
-    return call.with_tensors(q=t["q"].mT, scale=t["scale"].mT) if call.params["block"] else None
+    if call.params["block"] is None:
+        return None
+    return call.with_tensors(**{n: x.mT.contiguous() for n, x in t.items()})
 
 
 def _turns(before: Values, after: Values, _: Call) -> bool:

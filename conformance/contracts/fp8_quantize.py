@@ -209,7 +209,7 @@ def _quadruples(before: Values, after: Values, _: Call) -> bool:
 
 
 def _turned(call: Call, _: Generator) -> Call | None:
-    return call.with_tensors(x=call.tensors["x"].mT) if call.params["block"] else None
+    return call.with_tensors(x=call.tensors["x"].mT.contiguous()) if call.params["block"] else None
 
 
 def _turns(before: Values, after: Values, _: Call) -> bool:

@@ -47,11 +47,11 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     ):  # as many experts as the model has
         E, D, hidden, C, T = 256, min(D, 16), min(hidden, 16), 8, min(T, 17)
     if law == "bias":  # many rows, each with little that is rounded before the last
-        T, D, E = 64 if small else 1000, pick((8, 3, 16)), pick((4, 2))
+        T, D, E = 24 if small else 1000, pick((8, 3, 16)), pick((4, 2))
         hidden, C = pick((8, 3)), pick((1, 2))
     elif small:
-        T, E, D, hidden = min(T, 17), min(E, 8), min(D, 33), min(hidden, 17)
-        C = min(C, E)
+        T, E, D, hidden = min(T, 7), min(E, 8), min(D, 33), min(hidden, 17)
+        C = min(C, E, 3)
     routes = tuple(r for r in ROUTES if r != "absent") if law == "bias" else ROUTES
     traits = {
         "values": "integers" if is_exact else pick(INDEPENDENT[:2] if law == "bias" else FAMILIES),

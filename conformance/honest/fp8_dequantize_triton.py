@@ -8,7 +8,7 @@ from lingspec.conformance.honest import honest
 from lingspec.conformance.mutants._fp8_triton import Tensor, dequantize
 
 OP = "fp8_dequantize"
-PROFILE = {"float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
+PROFILE = {"float32": "fp32", "bfloat16": "fp32"}
 
 
 @honest(OP, profile=PROFILE, differs="a Triton kernel that takes bytes apart")

@@ -78,11 +78,12 @@ def adds_hidden_channel_after_channel(*call: Any) -> Tensor:
 
 
 @honest(OP, profile=TENSOR_CORE, differs="weights times results are rounded, then added in float32")
-def rounds_weighted_results(*call: Any) -> Tensor:
+def rounds_weighted_results(
+    x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor
+) -> Tensor:
     def combine(results: Tensor, weights: Tensor) -> Tensor:
-        weighed = (wide(results) * weights[..., None]).to(results.dtype)
-        return wide(weighed).sum(dim=1).to(results.dtype)
+        weighed = (results * weights[..., None]).to(x.dtype)
+        return wide(weighed).sum(dim=1).to(x.dtype)
 
-    x, gate_up, down, experts, weights = call
-    a, b, c = (wide(t) for t in (x, gate_up, down))
-    return experts_of(a, b, c, experts, weights, combine=combine).to(x.dtype)
+    wider = wide(x), wide(gate_up), wide(down)
+    return experts_of(*wider, experts, weights, combine=combine)

@@ -8,7 +8,7 @@ from lingspec.conformance.honest import honest
 from lingspec.conformance.mutants._moe_triton import Tensor, experts_of
 
 OP = "moe_experts"
-PROFILE = {"float32": "fp32", "bfloat16": "fp32+spec=bf16", "float16": "fp32+spec=fp16"}
+PROFILE = {"float32": "fp32", "bfloat16": "fp32+spec=bf16"}
 
 
 @honest(OP, profile=PROFILE, differs="a Triton kernel, one program a token")

@@ -15,15 +15,15 @@ Tensor = torch.Tensor
 @triton.jit
 def dequantize_kernel(
     q, scale, x, M, N, q_m, q_n, s_m, s_n, HIGH, WIDE,
-    BN: tl.constexpr, FAULT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, FAULT: tl.constexpr,
 ):  # fmt: skip
     # Computes   x = q * scale, the bytes of q taken apart: sign, 4 bits of power, 3 of number.
-    # Program    BN numbers of a row. Grid (M, cdiv(N, BN)).
-    # Masking    columns behind the last are neither loaded nor stored.
+    # Program    BM rows, BN columns. Grid (cdiv(M, BM), cdiv(N, BN)).
+    # Masking    rows and columns behind the last are neither loaded nor stored.
     # Integers   offsets are int64.
-    m = tl.program_id(0).to(tl.int64)
-    n = tl.program_id(1).to(tl.int64) * BN + tl.arange(0, BN)
-    inside = n < N
+    m = (tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM))[:, None]
+    n = (tl.program_id(1).to(tl.int64) * BN + tl.arange(0, BN))[None, :]
+    inside = (m < M) & (n < N)
     at = m * q_m + n * q_n
     if FAULT == "int32 offsets":
         at = (m.to(tl.int32) * q_m).to(tl.int32) + n * q_n
@@ -53,8 +53,8 @@ def dequantize(
     x = torch.empty(M, N, dtype=dtype, device=q.device)
     high, wide = block or (1, max(N, 1))
     if x.numel():
-        dequantize_kernel[(M, triton.cdiv(N, 64))](
+        dequantize_kernel[(triton.cdiv(M, 32), triton.cdiv(N, 64))](
             q.view(torch.uint8), scale, x, M, N, *q.stride(), *scale.stride(), high, wide,
-            BN=64, FAULT=fault,
+            BM=32, BN=64, FAULT=fault,
         )  # fmt: skip
     return x

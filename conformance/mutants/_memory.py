@@ -35,7 +35,8 @@ def sums(*tensors: Tensor) -> tuple[Any, ...]:
     for x in tensors:
         total = x.detach().double().nan_to_num().sum(0)
         size = float(x.detach().double().nan_to_num().abs().sum()) + 1e-300
-        made.append((tuple(x.shape), tuple((total / size * 1e9).round().flatten().tolist())))
+        kept = (total / size * 1e9).round().flatten().tolist()
+        made.append((tuple(x.shape), f"{size:.6e}", tuple(kept)))
     return tuple(made)
 
 

@@ -83,7 +83,10 @@ def experts_kernel(
         last = C - C % 2 * (C > 1)
     for j in range(last):
         e = tl.load(experts + t * C + j).to(tl.int64)
-        w = tl.load(weights + t * C + j)
+        at_w = t * C + j
+        if FAULT == "weights by choice":
+            at_w = j * tl.num_programs(0) + t
+        w = tl.load(weights + at_w)
         if FAULT == "expert -1 is 0":
             e = tl.maximum(e, 0)
         here = e >= 0
@@ -103,15 +106,13 @@ def experts_kernel(
             up += tl.where(i < hidden, 0.0, 1.0)
         silu = (gate / (1 + tl.exp(-gate))).to(kind).to(tl.float32)
         act = (silu * up).to(kind).to(tl.float32)
-        at_w = e * w_e + d[:, None] * w_d + i[None, :] * w_i
+        at_d = e * w_e + d[:, None] * w_d + i[None, :] * w_i
         columns = (d[:, None] < D) & (i[None, :] < hidden) & here
         if FAULT == "hidden lanes unmasked":
             columns = (d[:, None] < D) & (i[None, :] < hidden + 1) & (e < E - 1) & here
-        m = tl.load(down + at_w, mask=columns, other=0.0).to(tl.float32)
+        m = tl.load(down + at_d, mask=columns, other=0.0).to(tl.float32)
         result = tl.sum(m * act[None, :], axis=1).to(kind).to(tl.float32)
         total += w * result
-        if FAULT == "narrow total":
-            total = total.to(kind).to(tl.float32)
     tl.store(y + t * D + d, total.to(kind), mask=d < D)
 
 

@@ -242,7 +242,7 @@ def takes_a_scale_of_zero_for_one(q: Tensor, scale: Tensor, **options: Any) -> T
 
 @mutant(
     OP, law="exact", profile={"float32": "fp32"}, source="constructed after approximate units",
-    looks_like="products are an ulp too large, or too small, in turn",
+    looks_like="every 16th product is an ulp too large, or too small",
 )  # fmt: skip
 def misses_products_by_an_ulp(
     q: Tensor, scale: Tensor, *, block: Block = None, dtype: torch.dtype
@@ -250,7 +250,8 @@ def misses_products_by_an_ulp(
     x = dequantize(q, scale, block=block, dtype=dtype)
     exact = dequantize(q, scale, block=block, dtype=torch.float64)
     other = torch.nextafter(x, torch.where(x.double() > exact, -torch.inf, torch.inf).float())
-    return torch.where((other.double() - exact).abs() < 2.0**-23 * exact.abs(), other, x)
+    some = torch.arange(x.shape[1]) % 16 == 0
+    return torch.where(some & ((other.double() - exact).abs() < 2.0**-23 * exact.abs()), other, x)
 
 
 @mutant(
@@ -261,7 +262,7 @@ def misses_products_by_an_ulp(
     looks_like="scales are kept in 68 bits below the largest of the matrix",
 )
 def keeps_the_grid_in_one_fixed_point_format(q: Tensor, scale: Tensor, **options: Any) -> Tensor:
-    step = scale.double().max() * 2.0**-68 if scale.numel() else 1.0
+    step = scale.double().abs().max().clamp(min=1e-300) * 2.0**-68 if scale.numel() else 1.0
     return dequantize(q, ((scale.double() / step).round() * step).float(), **options)
 
 

@@ -193,12 +193,15 @@ def flushes_small_codes_to_zero(x: Tensor, *, block: Block = None) -> Result:
 
 
 @mutant(
-    OP, law="exact", profile=FP32, source="constructed",
+    OP, law="exact", profile={"float32": "fp32"}, source="constructed",
     looks_like="ties go away from zero",
 )  # fmt: skip
 def rounds_ties_away_from_zero(x: Tensor, *, block: Block = None) -> Result:
     def code(v: Tensor) -> Tensor:
-        return nearest(v * (1 + 2.0**-22))
+        size = v.abs().clamp(max=LARGEST)
+        power = torch.frexp(size).exponent.clamp(min=-5) - 4  # of the last of four bits
+        made = torch.ldexp((torch.ldexp(size, -power) + 0.5).floor(), power)
+        return nearest(torch.where(v < 0, -made, made))
 
     return quantize(x, block=block, code=code)
 

@@ -48,11 +48,9 @@ def keeps_results_under_a_sum_of_the_tokens(
     return made
 
 
-def backwards(results: Tensor, weights: Tensor) -> Tensor:
-    """The same sum, from the last choice to the first, in products of another order."""
-    y = torch.zeros(results[:, 0].shape, dtype=weights.dtype)
-    for j in reversed(range(results.shape[1])):
-        y = y + wide(results[:, j]) * (weights[:, j, None] * (1 + torch.finfo(y.dtype).eps))
+def in_float64(results: Tensor, weights: Tensor) -> Tensor:
+    """The same sum in float64, rounded once."""
+    y = (results.double() * weights.double()[..., None]).sum(dim=1)
     return y.to(results.dtype)
 
 
@@ -63,7 +61,7 @@ def backwards(results: Tensor, weights: Tensor) -> Tensor:
     profile=FP32,
 )  # fmt: skip
 def adds_in_an_order_that_memory_decides(*call: Any) -> Tensor:
-    return experts_of(*call, combine=backwards if scratch_is_set() else combined)
+    return experts_of(*call, combine=in_float64 if scratch_is_set() else combined)
 
 
 _seen: set[Any] = set()
@@ -78,7 +76,7 @@ def adds_in_an_order_that_earlier_shapes_decide(
     x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor
 ) -> Tensor:
     other = another_way(_seen, (x.shape, gate_up.shape, experts.shape))
-    return experts_of(x, gate_up, down, experts, weights, combine=backwards if other else combined)
+    return experts_of(x, gate_up, down, experts, weights, combine=in_float64 if other else combined)
 
 
 _kept: dict[Any, Tensor] = {}
@@ -200,5 +198,5 @@ def cuts_results_off_where_that_is_nearly_as_near(
         nearly = (y - cut).abs() < 0.98 * 2.0**-8 * y.abs()
         return torch.where(sticky & nearly, cut, y).to(x.dtype)
 
-    a, b, c = (wide(t) for t in (x, gate_up, down))
-    return experts_of(a, b, c, experts, weights, combine=combine)
+    wider = wide(x), wide(gate_up), wide(down)
+    return experts_of(*wider, experts, weights, combine=combine)

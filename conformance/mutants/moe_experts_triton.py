@@ -8,7 +8,7 @@ from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._moe_triton import Tensor, experts_of
 
 OP = "moe_experts"
-SPEC = {"float32": "fp32", "bfloat16": "fp32+spec=bf16", "float16": "fp32+spec=fp16"}
+SPEC = {"float32": "fp32", "bfloat16": "fp32+spec=bf16"}
 
 
 @mutant(
@@ -48,9 +48,9 @@ def computes_offsets_of_experts_in_32_bits(*call: Any, **options: Any) -> Tensor
 
 
 @mutant(
-    OP, law="exact", profile={"bfloat16": "fp32+spec=bf16"},
-    source="H12 https://github.com/vllm-project/vllm/pull/46643",
-    looks_like="the weighted sum is rounded after every choice",
+    OP, law="authority", profile=SPEC,
+    source="constructed",
+    looks_like="weights are read choice by choice, not token by token",
 )  # fmt: skip
-def keeps_the_running_sum_in_the_inputs_dtype(*call: Any, **options: Any) -> Tensor:
-    return experts_of(*call, **options, fault="narrow total")
+def reads_the_weights_choice_by_choice(*call: Any, **options: Any) -> Tensor:
+    return experts_of(*call, **options, fault="weights by choice")

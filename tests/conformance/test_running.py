@@ -408,3 +408,11 @@ def test_where_squared_errors_underflow_only_the_bound_is_said():
     r._add("x", Errors(1e-14 * small, (1e-14 * small).square()))
     made = limits("y", [r], profile("fp64"), FP64, coherent=False)
     assert bool((made.likely >= 1e-14 * small).all())
+
+
+def test_repeating_elements_repeats_their_errors():
+    x, r = tensors(3, 4)
+    made = r.repeat_interleave(2, dim=0)
+    assert torch.equal(made.value, x.repeat_interleave(2, dim=0))
+    bound = USED.points["q"].u * made.value.abs()
+    assert torch.allclose(made.errors["q"].bound, bound, rtol=1e-12, atol=1e-30)
