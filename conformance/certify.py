@@ -61,7 +61,9 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
         work = work_of(host, options)
         if not options.narrowed:
             refuse_unmatched(options.waivers, work)
-        subjects = digests(host.sources())
+        sources = host.sources()
+        subjects = digests(sources)
+        packages = environment(options.device, [module for module, _ in sources])
         seed = _seed(options, subjects)
         tasks = tasks_of(work, options, seed)
         sharded = options.shard != (1, 1)
@@ -74,7 +76,7 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
         if options.laws:  # an op that declares none of them was not judged
             reports = [r for r in reports if set(options.laws) & set(laws_for(contract(r.op)))]
     found = _all_subjects(subjects, loaded)
-    return Report(options, seed, found, reports, ledger, ended, environment(options.device))
+    return Report(options, seed, found, reports, ledger, ended, packages)
 
 
 def refuse_lone_shard(options: Options) -> None:

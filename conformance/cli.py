@@ -208,6 +208,10 @@ def explain(
 )
 @click.option("-n", "--workers", type=click.IntRange(1), default=1)
 @click.option("--list", "list_only", is_flag=True, help="Name the mutants and honest variants.")
+@click.option(
+    "--without", default="", metavar="LAW",
+    help="Leave a law out: which of the mutants that name it live? Exits with 1 if none does.",
+)  # fmt: skip
 @_json_flag
 @_one_line
 def self_test(op_names: tuple[str, ...], as_json: bool, **given: Any) -> int:

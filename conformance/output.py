@@ -63,6 +63,8 @@ def _part(report: Report, p: PartReport) -> dict[str, Any]:
         "missing": {law: n for law, (n, _) in p.missing(report.options.profile).items()},
         "findings": [as_data(f) for f in p.findings()],
         "waived": [{"issue": w.issue, **as_data(f)} for f, w in p.waived()],
+        "shown": as_data(shown) if (shown := p.smallest or p.first()) else None,
+        "looksLike": p.looks_like,
         "record": part_as_data(p),
     }  # fmt: skip
 

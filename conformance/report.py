@@ -58,6 +58,8 @@ class PartReport:
     left_out: Counter[str] = field(default_factory=Counter)  # cases, by law, not asked
     ledger: Ledger = field(default_factory=Ledger)
     shard: bool = False
+    smallest: Finding | None = None  # the first failure again, in the smallest case that shows it
+    looks_like: str = ""  # the known mistake that explains it
 
     @property
     def op(self) -> str:

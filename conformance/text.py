@@ -19,20 +19,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def lines(
-    report: Report, looks_like: dict[str, str], smallest: dict[str, Finding]
-) -> Iterator[str]:
-    """The report, a line at a time. ``smallest`` and ``looks_like`` go by a finding's case."""
+def lines(report: Report) -> Iterator[str]:
+    """The report, a line at a time."""
     for part in report.parts:
         yield _headline(report, part)
         yield from _laws(part)
         first = part.first()
         if first is not None:
-            small = smallest.get(first.case, first)
             options = report.options
             how = again(options.target, precision=options.precision, backward=options.backward)
             yield from failure(
-                small, how, looks_like.get(first.case, ""), shrunk=first.case in smallest,
+                part.smallest or first, how, part.looks_like, shrunk=part.smallest is not None,
                 run=_whole(options, report.seed),
             )  # fmt: skip
             others = Counter(f.law for f in part.findings())

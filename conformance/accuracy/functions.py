@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy import running as base
+from lingspec.conformance.accuracy.logsum import logsumexp
 from lingspec.conformance.accuracy.running import ARITHMETIC, LAMBDA, Errors, Running, running
 
 __all__ = [
@@ -29,7 +30,7 @@ FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmo
 
 def exp(x: Running) -> Running:
     """The argument is scaled to base 2, and may have been scaled before: two roundings of it."""
-    return _mapped(_argument(x, 2.0), torch.exp, relative=1.0)
+    return _mapped(rescaled(x, 2.0), torch.exp, relative=1.0)
 
 
 def log(x: Running) -> Running:
@@ -58,7 +59,7 @@ def reciprocal(x: Running) -> Running:
 
 def sigmoid(x: Running) -> Running:
     """1 / (1 + exp(-x)): an exponential, a sum and a quotient."""
-    made = _mapped(_argument(x, 1.0), torch.sigmoid, relative=2.0)
+    made = _mapped(rescaled(x, 1.0), torch.sigmoid, relative=2.0)
     return made._rounded_arithmetic(1)
 
 
@@ -98,37 +99,6 @@ def _wave(x: Running, value: Tensor, slope: Tensor) -> Running:
     return made
 
 
-def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
-    """C + log(sum exp(x - c)), with c the result itself: no order of summation is worse.
-
-    A sum that is made in pieces is scaled anew whenever the largest term so far rises. Whatever
-    moves the arguments, exp is convex: the sum falls by no larger factor than it may rise by.
-    """
-    c = x.value.logsumexp(dim, keepdim=True)
-    none = c == -torch.inf
-    shift = c.masked_fill(none, 0.0)
-    total = (x - shift).exp().sum(dim, keepdim=True)
-    again = x.profile.function_error * _rises(x.value, dim) * total.value
-    total._add(FUNCTION, Errors(again, again.square(), again))
-    total = total.masked_fill(none, 1.0)
-    made = _mapped(total, torch.log, relative=1.0, absolute=1.0, upward=True) + shift
-    made = made.masked_fill(none, -torch.inf)
-    return made if keepdim else made._each(lambda y: y.squeeze(dim))
-
-
-def _rises(x: Tensor, dim: int) -> Tensor:
-    """How often the largest so far rises, from whichever end that is more."""
-    n = x.shape[dim]
-    if n == 0:
-        return torch.zeros_like(x.sum(dim, keepdim=True))
-    ways = []
-    for y in (x, x.flip(dim)):
-        largest = y.cummax(dim).values
-        risen = largest.narrow(dim, 1, n - 1) > largest.narrow(dim, 0, n - 1)
-        ways.append(risen.sum(dim, keepdim=True))
-    return torch.maximum(*ways).double()
-
-
 def logaddexp(a: Any, b: Any) -> Running:
     """`logsumexp` of two."""
     first = a if isinstance(a, Running) else b
@@ -137,7 +107,7 @@ def logaddexp(a: Any, b: Any) -> Running:
     return logsumexp(stacked, -1)
 
 
-def _argument(x: Running, roundings: float) -> Running:
+def rescaled(x: Running, roundings: float = 2.0) -> Running:
     """``x`` with some roundings more, of itself."""
     u = x.profile.arithmetic.u
     error = roundings * u * x.value.abs().nan_to_num(posinf=0.0)
@@ -174,7 +144,7 @@ def _mapped(
     signed = torch.where(rising, mostly, -mostly)
     errors = {
         point: Errors(
-            _times(e.bound, most), _times(e.spread, mostly.square()),
+            times(e.bound, most), times(e.spread, mostly.square()),
             None if e.drift is None else e.drift * signed,
         )
         for point, e in x.errors.items()
@@ -187,7 +157,7 @@ def _mapped(
     return made
 
 
-def _times(error: Tensor, slope: Tensor) -> Tensor:
+def times(error: Tensor, slope: Tensor) -> Tensor:
     """0 where the slope is 0, whatever the error."""
     return torch.where(slope == 0, torch.zeros(()).double(), error * slope)
 

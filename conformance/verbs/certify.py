@@ -51,8 +51,8 @@ def certify(
         report = run(
             options, lambda done, total, v: tick(done, total, f"{v.law}, {v.seconds:.1f} s")
         )
-    smallest, looks = _explained(report, out)
-    return _tell(report, out, junit, smallest, looks, as_json=as_json, coverage=asked["coverage"])
+    _explain(report, out)
+    return _tell(report, out, junit, as_json=as_json, coverage=asked["coverage"])
 
 
 def draw_seed(ops: tuple[str, ...], *, out: Path, as_json: bool, given: dict[str, Any]) -> int:
@@ -78,7 +78,7 @@ def merged(
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise ConfigError(f"--out is {out}, but must not be the folder of a shard")
     _writable(out, junit)
-    return _tell(merge(folders), out, junit, {}, {}, as_json=as_json, coverage=given["coverage"])
+    return _tell(merge(folders), out, junit, as_json=as_json, coverage=given["coverage"])
 
 
 def _options(ops: tuple[str, ...], given: dict[str, Any]) -> tuple[dict[str, Any], Options]:
@@ -108,12 +108,11 @@ def _options(ops: tuple[str, ...], given: dict[str, Any]) -> tuple[dict[str, Any
 
 
 def _tell(
-    report: Report, out: Path, junit: Path | None, smallest: dict[str, Finding],
-    looks: dict[str, str], *, as_json: bool, coverage: bool,
-) -> int:  # fmt: skip
+    report: Report, out: Path, junit: Path | None, *, as_json: bool, coverage: bool
+) -> int:
     """Print a report and write its files."""
     if not as_json:  # before anything can go wrong with the files
-        click.echo("\n".join(text.lines(report, looks, smallest)))
+        click.echo("\n".join(text.lines(report)))
         if coverage:
             click.echo("\n".join(coverage_lines(report.parts, report.options.target)))
     certificate = write_all(report, out, junit)
@@ -150,27 +149,24 @@ def _closing(report: Report, out: Path, certificate: Path | None) -> str:
     return again
 
 
-def _explained(report: Report, out: Path) -> tuple[dict[str, Finding], dict[str, str]]:
+def _explain(report: Report, out: Path) -> None:
     """The first failure of every part: smaller, named if it is a known mistake, and bundled."""
-    smallest: dict[str, Finding] = {}
-    looks: dict[str, str] = {}
     failed = [p for p in report.parts if p.findings()]
     if not failed or report.ended:  # who stopped it waits for nothing more
-        return smallest, looks
+        return
     with opened(report.options) as host:
         for part in failed:
             finding = part.first()
             assert finding is not None
             case, small = _smaller(host, part, finding, report)
-            smallest[finding.case] = small
+            part.smallest = small
             if small.status == "FAIL":
-                looks[finding.case] = nearest(host, part.part, contract(part.op), case)
+                part.looks_like = nearest(host, part.part, contract(part.op), case)
             bundles.write(
                 out / "bundles", case, contract(part.op).make(case), small,
                 target=report.options.target, candidate=part.part.candidate.name,
                 precision=part.part.profile.name, backward=report.options.backward,
             )  # fmt: skip
-    return smallest, looks
 
 
 def _smaller(

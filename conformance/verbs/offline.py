@@ -89,7 +89,7 @@ def judge(folder: Path, out: Path, *, as_json: bool) -> int:
         where = str(certificate) if certificate else None
         click.echo(json.dumps({**report_as_json(report), "certificate": where}))
     else:
-        click.echo("\n".join(text.lines(report, {}, {})))
+        click.echo("\n".join(text.lines(report)))
         closing = f", certificate {certificate}" if certificate else ""
         click.echo(f"seed {report.seed}, results in {out}{closing}")
     return report.exit_code()

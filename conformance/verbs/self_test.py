@@ -34,6 +34,8 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
     for op in ops:
         contract(op)
     wanted = [w for w in wanted if not ops or w[0] in ops]
+    if given["without"]:
+        wanted = [w for w in wanted if given["without"] in _laws_of(w[1], w[2])]
     if given["sample"]:
         wanted = _sampled(wanted, given["sample"], given["seed"])
     if given["list_only"]:
@@ -42,11 +44,11 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
         click.echo(json.dumps(named) if as_json else lines)
         return 0
     if not wanted:
-        raise TargetRefused(
-            "usage", f"no mutant or honest variant is called {', '.join(given['only'])}"
-        )
+        raise TargetRefused("usage", _nobody(given))
     with progress(quiet=as_json) as tick:
         rows = _rows(wanted, given, tick)
+    if given["without"]:
+        return _power_of(given["without"], rows, as_json=as_json)
     survivors = [r for r in rows if r.kind == "mutants" and not r.ok]
     rejected = [r for r in rows if r.kind == "honest" and not r.ok]
     if as_json:
@@ -61,6 +63,32 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
     return 1 if survivors or rejected else 0
 
 
+def _laws_of(kind: str, name: str) -> tuple[str, ...]:
+    """The laws that a mutant names."""
+    from lingspec.conformance import registry
+
+    return registry.mutants()[name].declaration.extra["laws"] if kind == "mutants" else ()
+
+
+def _nobody(given: dict[str, Any]) -> str:
+    if given["without"]:
+        return f"no mutant, of those asked for, names a law {given['without']!r}"
+    return f"no mutant or honest variant is called {', '.join(given['only'])}"
+
+
+def _power_of(law: str, rows: list[Row], *, as_json: bool) -> int:
+    """Which mutants live when a law is left out: those that no other law rejects."""
+    alive = [r for r in rows if not r.broken]
+    if as_json:
+        click.echo(json.dumps([_row_data(r) for r in rows]))
+        return 0 if alive else 1
+    for r in sorted(rows, key=lambda r: (r.op, r.name)):
+        other = f"rejected by {', '.join(r.broken)}" if r.broken else f"LIVES, {r.cases} cases"
+        click.echo(f"{r.op}  mutants:{r.name}  {other}")
+    click.echo(f"without {law}, {len(alive)} of the {len(rows)} mutants that name it live")
+    return 0 if alive else 1
+
+
 def _sampled(
     wanted: list[tuple[str, str, str]], count: int, seed: int
 ) -> list[tuple[str, str, str]]:
@@ -71,7 +99,7 @@ def _sampled(
     return picked
 
 
-Job = tuple[str, list[tuple[str, str]], str, int]  # op, targets, profile, seed
+Job = tuple[str, list[tuple[str, str]], str, int, str]  # op, targets, profile, seed, without
 
 
 def _rows(wanted: list[tuple[str, str, str]], given: dict[str, Any], tick: Tick) -> list[Row]:
@@ -81,7 +109,8 @@ def _rows(wanted: list[tuple[str, str, str]], given: dict[str, Any], tick: Tick)
         names = [(kind, name) for of, kind, name in wanted if of == op]
         for n in range(given["workers"]):
             if names[n :: given["workers"]]:
-                jobs.append((op, names[n :: given["workers"]], given["profile"], given["seed"]))
+                dealt = names[n :: given["workers"]]
+                jobs.append((op, dealt, given["profile"], given["seed"], given["without"]))
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
     listener = threading.Thread(target=_listen, args=(told, tick))
@@ -104,9 +133,13 @@ def _start(told: Any) -> None:
     _told = told
 
 
-def _run(op: str, targets: list[tuple[str, str]], profile: str, seed: int) -> list[Row]:
-    key = f"{op} {targets[0]}"
-    return run_self_test(op, targets, profile, seed, lambda *far: _told.put((key, op, *far)))
+def _run(
+    op: str, targets: list[tuple[str, str]], profile: str, seed: int, without: str
+) -> list[Row]:
+    def tell(*far: int) -> None:
+        _told.put((f"{op} {targets[0]}", op, *far))
+
+    return run_self_test(op, targets, profile, seed, tell, without=without)
 
 
 def _listen(told: Any, tick: Tick) -> None:

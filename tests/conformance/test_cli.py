@@ -113,6 +113,7 @@ OPTIONS = {
     ("certify", "--seed", "-1"): "-1 is not in the range x>=0",
     ("self-test", "--only", "no_such_mutant"): "is called no_such_mutant",
     ("self-test", "--op", "nothing"): "no op 'nothing'",
+    ("self-test", "--without", "nothing"): "names a law 'nothing'",
     ("ops", "lightning_decoed"): "no op 'lightning_decoed'; did you mean 'lightning_decode'?",
     ("explain", "nothing"): "no op 'nothing'",
     ("explain", "lightning_attention", "--compare", "1e-2"): "must be rtol=NUMBER,atol=NUMBER",

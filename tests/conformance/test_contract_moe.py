@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from perturbed import noise
 
 from lingspec import reference
 from lingspec.conformance.accuracy.analysis import Analysis
@@ -112,15 +113,7 @@ def test_no_perturbed_run_leaves_the_bound(op, worst):
         for name in PROFILES:
             used = profile(name)
             want = of.authority(call, used)
-
-            def moved(point, x, used=used, g=g):
-                form = used.points.get(point)
-                if form is None:
-                    return x
-                e = torch.rand(x.shape, generator=g, dtype=torch.float64) * 2 - 1
-                return x * (1 + form.u * (e.sign() if worst else e))
-
-            with rounding(moved):
+            with rounding(noise(used, g, worst=worst)):
                 got = results(op, call)
             for result, x in got.items():
                 limits = want[result]

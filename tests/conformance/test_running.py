@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from perturbed import directed, noise
 
 from lingspec import reference
 from lingspec.conformance.accuracy.formats import FP64, of_dtype
@@ -36,31 +37,6 @@ def call_of(text, seed):
     call = OP.make(case)
     given = {n: x.double() if x.is_floating_point() else x for n, x in call.tensors.items()}
     return call, {**given, **call.params}
-
-
-def noise(used: Profile, g: torch.Generator, only=None, worst=False):
-    """The policy that moves every value at every point by up to u of it, all the same way at worst.
-
-    To a neighbour less than u away, where it stays when it is rounded again; at one point only,
-    evenly.
-    """
-
-    def policy(point, x):
-        form = used.points.get(point)
-        if form is None or (only and point not in only):
-            return x
-        e = torch.rand(x.shape, generator=g, dtype=torch.float64) * 2 - 1
-        return x * (1 + form.u * e) if only else directed(x, form.u, worst or e > 0)
-
-    return policy
-
-
-def directed(x, u, up):
-    """``x`` away from zero, or toward it, to the next of the numbers that lie up to u x apart."""
-    mantissa, exponent = torch.frexp(x)
-    whole = mantissa.abs() / (u / 2)  # of mantissas from 1/2 to 1
-    whole = torch.where(torch.as_tensor(up), whole.ceil(), whole.floor())
-    return torch.ldexp(x.sign() * whole * (u / 2), exponent)
 
 
 SHAPES = st.builds(
@@ -276,7 +252,7 @@ def test_a_sum_that_nearly_cancels_stays_inside_the_bound_and_is_not_given_more(
     g = torch.Generator().manual_seed(seed)
     x, noise_ = torch.randn(2, 3, 16, generator=g, dtype=torch.float64)
     given_ = {"x": x.float().double(), "residual": (-x + 2.0**size * noise_).float().double()}
-    given_["weight"] = torch.rand(16, generator=g, dtype=torch.float64) + 0.5
+    given_["weight"] = torch.rand(16, generator=g).double() + 0.5
 
     def single(point, y):  # every sum and rounding, in float32
         form = used.points.get(point)
@@ -291,8 +267,11 @@ def test_a_sum_that_nearly_cancels_stays_inside_the_bound_and_is_not_given_more(
                 for d in (torch.float32, torch.float64)]  # fmt: skip
     for y in made:
         assert bool(((y - want.value).abs() <= bound).all())
-    u = max((form.u for form in used.points.values()), default=used.arithmetic.u)
-    assert bool((bound <= 12 * u * want.value.abs().amax(-1, keepdim=True) + 1e-6).all())
+    # Where the residual rounds, it, the root of its mean square, and the result are one each. In
+    # float32: half of 21 (a sum of 16 squares, of numbers that err by 1 each, a quotient and eps),
+    # 4 of the root, and 3 products and sums.
+    most, u = (3.0, 2.0**-8) if used.points else (17.5, 2.0**-24)
+    assert bool((bound <= 1.01 * most * u * want.value.abs().amax(-1, keepdim=True)).all())
 
 
 USED = profile("bf16-tc")
@@ -360,6 +339,7 @@ MLA = st.sampled_from(("mla_attention", "mla_decode", "merge_attention"))
 @settings(max_examples=40)
 @given(MLA, st.integers(1, 40), st.integers(0, 99), st.booleans(),
        st.sampled_from(("bf16-eager", "bf16-tc", "tf32")))  # fmt: skip
+@example("mla_attention", 3, 62, False, "bf16-eager")  # scores that err by more than a hundred
 def test_no_perturbed_run_of_softmax_attention_leaves_the_bound(op, index, seed, worst, name):
     of = contract(op)
     call = of.make(draw(of, "authority", "interpreted", "f64", seed, index))
