@@ -137,16 +137,18 @@ _heads: dict[tuple[Any, ...], int] = {}
     OP,
     law="sharding",
     source="D18 https://github.com/local-inference-lab/vllm/pull/5",
-    looks_like="the number of heads is kept from the first call on this table",
+    looks_like="heads go in groups of as many as the first call on this table had",
 )
 def keeps_the_heads_of_the_first_call_on_a_table(
     q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, *call: Any, **options: Any
 ) -> Result:
     H = q_latent.shape[1]
     key = (*pages.shape, *cache.shape, cache.dtype, q_rope.shape[2])
-    kept = _heads.setdefault((*key, round(float(q_latent[:1, 0].abs().sum()), 3)), H)
+    rows = cache.nan_to_num(0.0).float().abs().sum()
+    kept = _heads.setdefault((*key, round(float(rows), 3)), H) if rows else H
     o, lse = decode(q_latent, q_rope, cache, pages, *call, **options)
-    o[:, kept:], lse[:, kept:] = 0.0, -torch.inf
+    done = H // kept * kept  # whole groups of as many heads
+    o[:, done:], lse[:, done:] = 0.0, -torch.inf
     return o, lse
 
 
