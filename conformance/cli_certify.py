@@ -172,7 +172,7 @@ def _said(certificate: Path, body: dict[str, Any]) -> str:
 def _report(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
     @main.group(cls=_Report)
     def report() -> None:
-        """What runs left behind: DIR as a page, or the shards of a run put together."""
+        """What runs left behind: as a page, side by side, or shards put together."""
 
     @report.command()
     @click.argument("folder", metavar="DIR", type=FOLDER)
@@ -188,6 +188,25 @@ def _report(main: click.Group, one_line: Wrap, json_flag: Wrap) -> None:
         out.write_text(made(results), encoding="utf-8")
         told = {"page": str(out), "status": results["status"]}
         click.echo(json.dumps(told) if as_json else f"{results['status']}, in {out}")
+        return 0
+
+    @report.command()
+    @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=FOLDER)
+    @click.option("--out", type=FILE, required=True, help="The page, in Markdown.")
+    @click.option("--findings", type=FILE, help="A page that explains them: `## PACKAGE: ...`.")
+    @click.option("--made-by", default="lingspec report matrix", help="What the page is made by.")
+    @json_flag
+    @one_line
+    def matrix(folders: tuple[Path, ...], out: Path, as_json: bool, **given: Any) -> int:
+        """The runs in DIR... beside each other: package by op by dtype by law."""
+        from lingspec.conformance.matrix import matrix as made
+        from lingspec.conformance.results import read
+
+        runs = [read(folder) for folder in folders]
+        out.write_text(made(runs, beside=out, **given), encoding="utf-8")
+        told = {run["target"]: run["status"] for run in runs}
+        said = ", ".join(f"{target} {status}" for target, status in told.items())
+        click.echo(json.dumps({"page": str(out), "runs": told}) if as_json else f"{said}, in {out}")
         return 0
 
     @report.command()

@@ -8,7 +8,7 @@ from typing import Any
 from lingspec.conformance.runner.host import RunnerError
 from lingspec.conformance.text import again
 
-__all__ = ["page"]
+__all__ = ["page", "rendered"]
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -71,12 +71,21 @@ def page(results: Mapping[str, Any]) -> str:
     Raises:
         RunnerError: the package that makes pages is not installed.
     """
+    asked = results["asked"]
+    how = again(asked["target"], precision=asked["precision"], backward=asked["backward"])
+    return rendered(TEMPLATE, html=True, r=results, again=how)
+
+
+def rendered(template: str, *, html: bool, **given: Any) -> str:
+    """A page of what is given.
+
+    Raises:
+        RunnerError: the package that makes pages is not installed.
+    """
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as missing:
         told = f"a page needs jinja2: {missing}; `pip install lingspec[report]`"
         raise RunnerError(told) from missing
-    asked = results["asked"]
-    how = again(asked["target"], precision=asked["precision"], backward=asked["backward"])
-    made = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE)
-    return made.render(r=results, again=how)
+    made = Environment(autoescape=html, undefined=StrictUndefined, keep_trailing_newline=not html)
+    return made.from_string(template).render(**given)

@@ -107,9 +107,7 @@ def _options(ops: tuple[str, ...], given: dict[str, Any]) -> tuple[dict[str, Any
     )  # fmt: skip
 
 
-def _tell(
-    report: Report, out: Path, junit: Path | None, *, as_json: bool, coverage: bool
-) -> int:
+def _tell(report: Report, out: Path, junit: Path | None, *, as_json: bool, coverage: bool) -> int:
     """Print a report and write its files."""
     if not as_json:  # before anything can go wrong with the files
         click.echo("\n".join(text.lines(report)))

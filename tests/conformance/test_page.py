@@ -74,3 +74,27 @@ def test_a_folder_without_results_or_a_machine_without_jinja_has_no_page(folder,
 def test_the_page_is_json_for_who_asks(folder):
     result = CliRunner().invoke(main, ["report", str(folder), "--json"])
     assert json.loads(result.stdout) == {"page": str(folder / "report.html"), "status": "FAIL"}
+
+
+def test_the_matrix_counts_by_op_candidate_dtype_and_law(folder):
+    explained = folder / "docs" / "found.md"
+    explained.parent.mkdir()
+    explained.write_text("# All\n\n## mykernels:mine: a tail is lost\n\n## other: not here\n")
+    out = folder / "results.md"
+    asked = ["report", "matrix", str(folder), "--out", str(out), "--findings", str(explained)]
+    result = CliRunner().invoke(main, [*asked, "--made-by", "make results"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"mykernels:mine FAIL, in {out}\n"
+    text = out.read_text(encoding="utf-8")
+    told = json.loads((folder / "results.json").read_text())["parts"][0]
+    counts = told["laws"]["packed"]
+    row = next(line for line in text.splitlines() if line.startswith("| mykernels:mine |"))
+    names = next(line for line in text.splitlines() if line.startswith("| package | candidate"))
+    cells = dict(zip(names.split(" | "), row.split(" | "), strict=True))
+    assert counts == {"PASS": 1, "FAIL": 1, "WAIVED": 1}
+    assert cells["packed"] == "**1 of 3**"
+    assert "&lt;script>" in text.replace("&gt;", ">")
+    assert "<script" not in text
+    assert "Made by `make results`" in text
+    link = "- [mykernels:mine: a tail is lost](docs/found.md#mykernelsmine-a-tail-is-lost)\n"
+    assert text.endswith(f"## Explained\n\n{link}")
