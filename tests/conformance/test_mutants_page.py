@@ -1,0 +1,58 @@
+"""docs/mutants.md: names are those of mutants, laws those that they name, no bug is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lingspec.conformance.contracts import OPS
+from lingspec.conformance.laws import LAWS
+from lingspec.conformance.registry import mutants
+
+PAGE = (Path(__file__).parents[2] / "docs" / "mutants.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines() if re.match(r"\| [A-Z]\d\d", line)
+]  # fmt: skip
+BUG = re.compile(r"\b[A-M]\d\d\b")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].partition(" ")[0])
+def test_a_row_names_mutants_and_the_laws_that_they_name(row):
+    _, told, *law = row
+    names = re.findall(r"`(\w+)`", told)
+    if told.startswith("none:") or not law or not law[0]:
+        assert len(told) > 15, "a reason is more than a word"
+        return
+    known = mutants()
+    laws = set(re.split(r"[,;] ", law[0]))
+    assert names
+    assert laws <= set(LAWS)
+    for name in names:
+        assert name in known or name in OPS, name
+    declared = [set(known[n].declaration.extra["laws"]) for n in names if n in known]
+    assert all(of & laws for of in declared), (declared, laws)
+    assert all(any(law in of for of in declared) for law in laws), (declared, laws)
+
+
+def test_every_bug_that_a_mutant_was_made_after_has_a_row_with_it():
+    listed = {}
+    for row in ROWS:
+        for bug in BUG.findall(row[0]):
+            listed[bug] = listed.get(bug, "") + row[1]
+    for name, entry in mutants().items():
+        for bug in BUG.findall(entry.declaration.extra["source"].split(" ")[0]):
+            assert f"`{name}`" in listed.get(bug, ""), (bug, name)
+
+
+def test_published_bugs_of_all_sections_have_rows():
+    sections = {bug[0] for row in ROWS for bug in BUG.findall(row[0])}
+    assert sections == set("ABCDEFGHIJKLM")
+
+
+def test_some_mutants_of_every_kind_of_op_are_kernels():
+    kernels = [e for e in mutants().values() if e.module.endswith("_triton")]
+    assert len(kernels) >= 40
+    assert len({e.declaration.op for e in kernels}) >= 12
