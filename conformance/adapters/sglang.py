@@ -40,7 +40,7 @@ def _file(path: str) -> ModuleType:
 
 seg_la = _file("attention/linear/seg_la")
 merge_state = _file("attention/merge_state")
-D = 128  # the dims of a head, Ling's: what the kernel of one token takes. Others are filled up.
+ONE = 128  # dims of a head, Ling's: what the kernel of one token takes; prompts also half of it.
 WIDE = dict.fromkeys(("float32", "bfloat16", "float16"), "fp32")
 # seg_la.py:122-181: everything is widened when loaded, products of float32 are tf32 (Triton's
 # default). What a quarter of a head's channels reads is rounded to the dtype of q (`tmp`, line 544)
@@ -61,6 +61,7 @@ def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seq
     V = v.shape[-1]
     ends = cu_seqlens if cu_seqlens is not None else torch.arange(B + 1) * T
     N = len(ends) - 1
+    D = ONE // 2 if max(K, V) <= ONE // 2 and B * T > N else ONE  # filled up with zeros
     # As the engine, which clears a slot before a new sequence has it: the kernel of one token,
     # taken where all sequences have one, reads it whatever `s_scales` says.
     pool = q.new_zeros(N, H, D, D, dtype=torch.float32)
@@ -77,7 +78,7 @@ def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: 
     B, K, V = len(q), q.shape[-1], v.shape[-1]
     if not B:  # no call of the package's
         return torch.empty_like(v)
-    pool = torch.nn.functional.pad(state_pool, (0, D - V, 0, D - K))
+    pool = torch.nn.functional.pad(state_pool, (0, ONE - V, 0, ONE - K)).contiguous()
     o = _called(q, k, v, log_decay, pool, slots, torch.arange(B + 1), scale, state=True)
     state_pool.copy_(pool[:, :, :K, :V])
     return o[..., :V].masked_fill((slots < 0)[:, None, None], 0.0)  # the package leaves these out
@@ -87,8 +88,9 @@ def _called(
     q: Any, k: Any, v: Any, log_decay: Any, pool: Any, slots: Any, ends: Any, scale: float,
     state: bool,
 ) -> Any:  # fmt: skip
-    q, k, v = (torch.nn.functional.pad(x, (0, D - x.shape[-1])).view(-1, *x.shape[-2:-1], D)
-               for x in (q, k, v))  # fmt: skip
+    H, D = pool.shape[1:3]
+    q, k, v = (torch.nn.functional.pad(x, (0, D - x.shape[-1])) for x in (q, k, v))
+    q, k, v = (x.contiguous().view(-1, H, D) for x in (q, k, v))
     ends = ends.to(torch.int32)
     N = len(ends) - 1
     lengths = ends[1:] - ends[:-1]
