@@ -59,8 +59,10 @@ def implements(
                          None means the strictest usual one: fp64, fp32, bf16-tc, fp16-tc.
         backward:        Whether gradients flow through the result.
         supports:        Called with a case (B, T, H, K, V, N, dtype, packed, has_state, grad and
-                         the op's own axes); True, or the reason why not. A refusal is NOT
-                         SUPPORTED; an exception from the candidate is a CRASH.
+                         the op's own axes; ``shortest``, the tokens of the shortest sequence,
+                         where sequences may be packed; ``foreign``, whether an expert is -1);
+                         True, or the reason why not. A refusal is NOT SUPPORTED; an exception
+                         from the candidate is a CRASH.
         array:           ``torch``, ``numpy`` or ``dlpack``: what the function takes and returns.
         cost:            ``native`` or ``interpreted`` (shapes are chosen from it, never from the
                          clock). None: interpreted where Triton runs in the emulator.

@@ -158,6 +158,8 @@ class Contract:
     machine: Callable[[Case], Machine] | None = None
     # By tensor, which elements are not read: True where there may be anything.
     unread: Callable[[Call], Mapping[str, Tensor]] | None = None
+    # What `supports` is shown of a call besides its sizes and the traits of its case.
+    told: Callable[[Call], Mapping[str, Any]] = field(default=lambda _: {})
 
     def strategy(self, law: str, cost: str, dtype: str) -> SearchStrategy[Case]:
         """The cases of a law as a Hypothesis strategy, for property tests."""

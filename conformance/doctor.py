@@ -15,7 +15,10 @@ from lingspec.conformance.runner.targets import ADAPTERS
 
 __all__ = ["examine", "report"]
 
-PACKAGES = {"fla": "fla-core", "mlx": "mlx-lm", "transformers": "transformers"}
+PACKAGES = {
+    "fla": "fla-core", "liger": "liger-kernel", "mlx": "mlx-lm", "sglang": "sglang",
+    "transformers": "transformers",
+}  # fmt: skip
 
 
 def examine() -> dict[str, Any]:
@@ -23,12 +26,12 @@ def examine() -> dict[str, Any]:
     import torch
 
     adapters = {}
-    for name, extra in ADAPTERS.items():
+    for name, remedy in ADAPTERS.items():
         package = PACKAGES.get(name)
         try:
             adapters[name] = version(package) if package else "ships with lingspec"
         except PackageNotFoundError:
-            adapters[name] = f"not installed: pip install lingspec[{extra}]"
+            adapters[name] = f"not installed: {remedy}"
     triton = importlib.util.find_spec("triton") is not None
     devices = {
         "cpu": "native"

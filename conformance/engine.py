@@ -37,12 +37,12 @@ def judge_case(
     """
     began, launched = time.monotonic(), host.launches
     law = law_of(case.law or "authority")
-    refusal = _refused(host, candidate, case)
-    if refusal:
-        return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
     session = kind(host, candidate, contract, profile, case, memo)
     if call is not None:
         session.call = call
+    refusal = _refused(session)
+    if refusal:
+        return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
     verdict = Verdict(str(case), law.name, "PASS")
     try:
         if not contract.algebra.bits and not _judgeable(session):
@@ -69,10 +69,10 @@ def judge_case(
     return verdict
 
 
-def _refused(host: Host, candidate: CandidateInfo, case: Case) -> str | None:
-    if case.law == "gradients" and not candidate.backward:
+def _refused(session: Session) -> str | None:
+    if session.case.law == "gradients" and not session.candidate.backward:
         return "no gradients: backward=False"
-    answer = host.supports(candidate.index, case.described())
+    answer = session.supported(session.call)
     return None if answer is True else str(answer)
 
 

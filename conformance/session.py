@@ -93,7 +93,7 @@ class Session:
     def beside(self, case: Case, profile: Profile) -> Session | None:
         """Another case of the same candidate; None where it is not supported or has no verdict."""
         other = type(self)(self.host, self.candidate, self.contract, profile, case, self._memo)
-        if self.host.supports(self.candidate.index, other._described(other.call)) is not True:
+        if other.supported(other.call) is not True:
             return None
         return other if all(e.finite() for e in other.authority.values()) else None
 
@@ -108,7 +108,7 @@ class Session:
         """
         call = self.call if call is None else call
         if call is not self.call:
-            answer = self.host.supports(self.candidate.index, self._described(call))
+            answer = self.supported(call)
             if answer is not True:
                 raise Refused(str(answer))
         outcome = self._called(call, poison=poison)
@@ -143,16 +143,23 @@ class Session:
         forward = {name: found.pop(name) for name in self.contract.results}
         return forward, found
 
+    def supported(self, call: Call) -> bool | str:
+        """What the candidate's `supports` says of a call: True, or why not."""
+        return self.host.supports(self.candidate.index, self._described(call))
+
     def _described(self, call: Call) -> dict[str, Any]:
-        """What `supports` is shown of a call that a law made of the case's."""
-        told = self.case.described()
+        """What `supports` is shown of a call: the case's, or one that a law made of it."""
+        told = self.case.described() | dict(self.contract.told(call))
         for spec in self.contract.inputs:
-            if spec.name in call.tensors:
-                told |= dict(zip(spec.axes, call.tensors[spec.name].shape, strict=False))
+            found = call.tensors.get(spec.name)
+            if found is not None and found.dim() == len(spec.axes):  # rows may have other ranks
+                told |= dict(zip(spec.axes, found.shape, strict=True))
         packed, state = "cu_seqlens" in call.tensors, self.contract.algebra.state
         if self.contract.algebra.packed:
             told["packed"] = packed
-            told["N"] = len(call.tensors["cu_seqlens"]) - 1 if packed else told["B"]
+            lengths = call.tensors["cu_seqlens"].diff() if packed else torch.tensor([told["T"]])
+            told["N"] = len(lengths) if packed else told["B"]
+            told["shortest"] = int(lengths.min()) if len(lengths) else 0
         if state:
             told["has_state"] = any(into in call.tensors for into, _ in state)
         return told

@@ -67,8 +67,10 @@ MODIFIERS: dict[str, tuple[tuple[str, ...], Format]] = {
     "scores=bf16": (("scores", "qk", "scaled"), BF16),
     "decay=bf16": (("decay",), BF16),
     # One-token steps in a 16-bit dtype: scale q, and k v^T before it is added to a wide state.
+    # Of a product that is added up of parts, each part.
     "q=bf16": (("q",), BF16),
     "product=bf16": (("product",), BF16),
+    "product=fp16": (("product",), FP16),
     # What the specification rounds, and nothing else.
     "spec=bf16": (SPECIFIED, BF16),
     "spec=fp16": (SPECIFIED, FP16),

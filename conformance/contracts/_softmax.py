@@ -30,7 +30,7 @@ FAMILIES = (
 MASS = 8.0  # the logit of an aimed key beside those of others, which are about 0
 STEEP = 12.0  # a ramp goes from - to + this
 SIZES = (6, 11, 15, 17.6)  # log2 of the shift of all logits: up to 2e5
-POINT = 64  # entries of a pointing query and key: other logits are less by 1024 or more
+POINTED = 128.0  # by twice this at least other logits are less than that of the key pointed at
 
 
 def coherent(family: str) -> bool:
@@ -51,7 +51,9 @@ def plain(family: str, shape: tuple[int, ...], g: Generator, salt: int, scale: f
     if family == EXACT:
         if salt == 2:
             return values.tokens("wide", shape, g, salt=salt)
-        return POINT * (2.0 * torch.randint(0, 2, shape, generator=g).double() - 1)
+        # no larger, for operands rounded to tf32 to leave a logit that says something
+        entry = 2.0 ** math.ceil(math.log2(POINTED / scale) / 2)
+        return entry * (2.0 * torch.randint(0, 2, shape, generator=g).double() - 1)
     known = family if family in values.FAMILIES else "normal"
     x = values.tokens(known, shape, g, salt=salt)
     if family in LOUD and salt < 2:

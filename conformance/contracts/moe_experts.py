@@ -9,7 +9,7 @@ from typing import Any
 
 from lingspec.conformance.accuracy.analysis import Analysis
 from lingspec.conformance.accuracy.profiles import NAMES
-from lingspec.conformance.case import Case
+from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
 from lingspec.conformance.contracts import _matrices
 from lingspec.conformance.contracts._experts import (
@@ -72,6 +72,13 @@ INPUTS = (
 )
 OUTPUTS = (TensorSpec("y", "TD", "input"),)
 ANALYSIS = Analysis(batched, INPUTS, OUTPUTS)
+
+
+def told(call: Call) -> dict[str, bool]:
+    """Whether an expert is -1: laws make such calls of others, as expert parallelism does."""
+    return {"foreign": bool((call.tensors["experts"] < 0).any())}
+
+
 LINEAR = (
     Group(("up",), ("y",)),
     Group(("down",), ("y",)),
@@ -117,6 +124,7 @@ MOE_EXPERTS = Contract(
     ),
     exact=exact,
     relations=RELATIONS,
+    told=told,
     splits=SPLITS,
     parts={"up": ("gate_up", 1)},
 )  # fmt: skip

@@ -19,9 +19,11 @@ __all__ = ["ADAPTERS", "Candidate", "TargetError", "load"]
 ADAPTERS = {
     "kernels": "",
     "reference": "",
-    "fla": "fla",
-    "mlx": "mlx",
-    "transformers": "transformers",
+    "fla": "pip install lingspec[fla]",
+    "liger": "pip install lingspec[liger]",
+    "mlx": "pip install lingspec[mlx]",
+    "sglang": "pip install --no-deps sglang==0.5.23",
+    "transformers": "pip install lingspec[transformers]",
 }
 
 
@@ -127,13 +129,13 @@ def _registered(kind: str, name: str) -> list[Candidate]:
     return found
 
 
-def _import(module: str, extra: str) -> ModuleType:
+def _import(module: str, remedy: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as missing:
-        hint = f"; `pip install lingspec[{extra}]`" if extra else ""
-        kind = "environment" if extra else "usage"
-        name = module.rpartition(".")[2] if extra else module
+        hint = f"; `{remedy}`" if remedy else ""
+        kind = "environment" if remedy else "usage"
+        name = module.rpartition(".")[2] if remedy else module
         text = f"target {name!r} cannot be imported: {missing}{hint}"
         raise TargetError(kind, text) from missing
     except Exception as broken:
