@@ -69,6 +69,7 @@ MODIFIERS: dict[str, tuple[tuple[str, ...], Format]] = {
     # One-token steps in a 16-bit dtype: scale q, and k v^T before it is added to a wide state.
     "q=bf16": (("q",), BF16),
     "product=bf16": (("product",), BF16),
+    "product=fp16": (("product",), FP16),
     # A sigmoid in steps of 16 bits: an exponential, a sum, a quotient, a difference.
     "sigmoid=bf16": (("sigmoid",), BF16),
     "sigmoid=fp16": (("sigmoid",), FP16),

@@ -32,8 +32,9 @@ def rms_norm(x, weight, *, eps):  # type: ignore[no-untyped-def] # as the op
 
 @implements("gated_group_rms_norm", profile=GATED, packages=PACKAGES)
 def gated_group_rms_norm(x, gate, weight, *, groups, eps):  # type: ignore[no-untyped-def] # as the op
-    """The end of its linear attention, which is made to hand on ``x``: one token of D heads of one
-    dim, whose q and k are 1 and whose memory is empty.
+    """The end of its linear attention, which is made to hand on ``x``.
+
+    Every row is one token of D heads of one dim, whose q and k are 1 and whose memory is empty.
     """
     if not x.numel():
         return torch.empty_like(x)

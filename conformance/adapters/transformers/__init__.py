@@ -11,6 +11,7 @@ from lingspec.conformance.adapters.transformers.experts import (
     moe_route,
 )
 from lingspec.conformance.adapters.transformers.fp8 import fp8_dequantize, fp8_quantize
+from lingspec.conformance.adapters.transformers.layers import mla_layer, moe_block
 from lingspec.conformance.adapters.transformers.lightning import lightning_attention
 from lingspec.conformance.adapters.transformers.rows import (
     interleaved_rope,
@@ -22,7 +23,7 @@ from lingspec.conformance.adapters.transformers.rows import (
 )
 
 __all__ = [
-    "fp8_dequantize", "fp8_quantize", "interleaved_rope", "lightning_attention", "moe_experts",
-    "moe_experts_batched", "moe_experts_grouped", "moe_logits", "moe_route", "partial_rope",
-    "qk_norm_rope", "rms_norm", "rope_table", "swiglu",
+    "fp8_dequantize", "fp8_quantize", "interleaved_rope", "lightning_attention", "mla_layer",
+    "moe_block", "moe_experts", "moe_experts_batched", "moe_experts_grouped", "moe_logits",
+    "moe_route", "partial_rope", "qk_norm_rope", "rms_norm", "rope_table", "swiglu",
 ]  # fmt: skip
