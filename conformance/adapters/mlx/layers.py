@@ -16,8 +16,11 @@ ORIGIN = "its decays count layers from 0"
 BIASES = "with use_bias its experts have biases, the released ones have none"
 
 
+FROM_0 = ("training", "unnormed", "alone")  # the configurations with `decay_layer_origin` 0
+
+
 def _counted_from_0(case: Any) -> bool | str:
-    return case.config == "training" or ORIGIN
+    return case.config in FROM_0 or ORIGIN
 
 
 def _without_biases(case: Any) -> bool | str:
@@ -27,7 +30,7 @@ def _without_biases(case: Any) -> bool | str:
 def _either(case: Any) -> bool | str:
     if case.config == "biased":
         return BIASES
-    return case.config == "training" or case.L in (1, 3, 4) or ORIGIN
+    return case.config in FROM_0 or case.L in (1, 3, 4) or ORIGIN
 
 
 @implements("lightning_layer", profile=FLOAT32, supports=_counted_from_0, packages=PACKAGES)
