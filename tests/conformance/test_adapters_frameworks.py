@@ -37,6 +37,8 @@ TRANSFORMERS = [
     ("qk_norm_rope", "authority.{}.B2.T5.H3.K16.R8.G2.normal.apart.unit.dense.1", ALL),
     ("fp8_quantize", "authority.{}.M17.N100.normal.rows.dense.1", ALL),
     ("fp8_quantize", "authority.{}.M128.N256.normal.blocks.dense.1", ALL),
+    # All codes are 448, which is also what unwritten memory holds.
+    ("fp8_quantize", "untouched.{}.M1.N8.constant.rows.dense.0", ALL[1:2]),
 ]
 # What a package does otherwise, which docs/findings shows, and what it does not do.
 MLX_OTHERWISE = [

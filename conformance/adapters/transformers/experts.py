@@ -21,7 +21,7 @@ def _several(case: Any) -> bool | str:
     return case.E > 1 or "scores groups by their best two experts"
 
 
-@implements("moe_logits", profile=LOGITS, supports=_several, packages=ROUTER)
+@implements("moe_logits", profile=LOGITS, supports=_several, cost="native", packages=ROUTER)
 def moe_logits(x, weight):  # type: ignore[no-untyped-def] # as the op
     E, D = weight.shape
     return _router(E, D, 1, 1, 1, 1.0, weight)(x)[0]
@@ -31,7 +31,9 @@ def _of_a_product(case: Any) -> bool | str:
     return case.logits != "masked" or "logits are a product of its own, which has no -inf"
 
 
-@implements("moe_route", profile={"float32": "fp32"}, supports=_of_a_product, packages=ROUTER)
+@implements(
+    "moe_route", profile={"float32": "fp32"}, supports=_of_a_product, cost="native", packages=ROUTER
+)
 def moe_route(logits, bias, *, groups, top_groups, top_k, scaling):  # type: ignore[no-untyped-def] # as the op
     """Tokens that are their own logits: the router's weight is the identity."""
     E = logits.shape[1]
@@ -60,12 +62,12 @@ SPEC = {
 ADDED = {"float64": "fp64", "float32": "fp32"}
 
 
-@implements("moe_experts", profile=ADDED, packages=EXPERTS)
+@implements("moe_experts", profile=ADDED, cost="native", packages=EXPERTS)
 def moe_experts(x, gate_up, down, experts, weights):  # type: ignore[no-untyped-def] # as the op
     return _experts("eager", x, gate_up, down, experts, weights)
 
 
-@implements("moe_experts", profile=SPEC, packages=EXPERTS)
+@implements("moe_experts", profile=SPEC, cost="native", packages=EXPERTS)
 def moe_experts_batched(x, gate_up, down, experts, weights):  # type: ignore[no-untyped-def] # as the op
     return _experts("batched_mm", x, gate_up, down, experts, weights)
 
@@ -73,7 +75,7 @@ def moe_experts_batched(x, gate_up, down, experts, weights):  # type: ignore[no-
 GROUPED = {name: p for name, p in SPEC.items() if name != "float64"}  # torch's grouped_mm has none
 
 
-@implements("moe_experts", profile=GROUPED, packages=EXPERTS)
+@implements("moe_experts", profile=GROUPED, cost="native", packages=EXPERTS)
 def moe_experts_grouped(x, gate_up, down, experts, weights):  # type: ignore[no-untyped-def] # as the op
     """With channels of zeros to a multiple of 8: torch's grouped_mm wants rows of 16 bytes."""
     (D, hidden), pad = down.shape[1:], nn.functional.pad

@@ -20,7 +20,7 @@ def _divided(case: Any) -> bool | str:
 
 
 @implements("fp8_quantize", profile=dict.fromkeys(FLOATS, "fp32"), supports=_divided,
-            packages=PACKAGES)  # fmt: skip
+            cost="native", packages=PACKAGES)  # fmt: skip
 def fp8_quantize(x, *, block=None):  # type: ignore[no-untyped-def] # as the op
     if not x.numel():  # no call of the package's
         return x.to(torch.float8_e4m3fn), x.new_ones(_grid(x, block), dtype=torch.float32)
@@ -37,7 +37,7 @@ def _counted(case: Any) -> bool | str:
 
 
 @implements("fp8_dequantize", profile=dict.fromkeys(FLOATS, "fp32"), supports=_counted,
-            packages=PACKAGES)  # fmt: skip
+            cost="native", packages=PACKAGES)  # fmt: skip
 def fp8_dequantize(q, scale, *, block=None, dtype):  # type: ignore[no-untyped-def] # noqa: ARG001 # as the op
     if not q.numel():
         return q.to(dtype)

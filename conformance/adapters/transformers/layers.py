@@ -14,7 +14,7 @@ PACKAGES = ("transformers.models.deepseek_v3", "transformers.integrations")
 FLOAT32 = {"float32": "fp32"}
 
 
-@implements("mla_layer", profile=FLOAT32, packages=PACKAGES)
+@implements("mla_layer", profile=FLOAT32, cost="native", packages=PACKAGES)
 def mla_layer(x, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def] # as the op
     if not x.numel():  # no call of the package's
         if cache is not None:
@@ -39,7 +39,7 @@ def mla_layer(x, weights, config, *, layer, positions, cache=None):  # type: ign
     return y
 
 
-@implements("moe_block", profile=FLOAT32, packages=PACKAGES)
+@implements("moe_block", profile=FLOAT32, cost="native", packages=PACKAGES)
 def moe_block(x, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def] # noqa: ARG001 # as the op
     given = _told(config)
     name = f"model.layers.{layer}.mlp"

@@ -19,12 +19,12 @@ SPEC = {"float32": "fp32", "bfloat16": "fp32+spec=bf16", "float16": "fp32+spec=f
 WIDE = {**SPEC, "float64": "fp64"}  # norms are computed in float32, whatever the dtype
 
 
-@implements("rms_norm", profile=SPEC, packages=DEEPSEEK)
+@implements("rms_norm", profile=SPEC, cost="native", packages=DEEPSEEK)
 def rms_norm(x, weight, *, eps):  # type: ignore[no-untyped-def] # as the op
     return holding(deepseek.DeepseekV3RMSNorm(x.shape[-1], eps=eps), {"weight": weight})(x)
 
 
-@implements("swiglu", profile=WIDE, packages=DEEPSEEK)
+@implements("swiglu", profile=WIDE, cost="native", packages=DEEPSEEK)
 def swiglu(gate_up):  # type: ignore[no-untyped-def] # as the op
     """Its MLP between the projections."""
     gate, up = gate_up.chunk(2, dim=-1)
@@ -44,7 +44,7 @@ class _Handing(nn.Module):
         return self.x
 
 
-@implements("rope_table", profile={"float32": "fp32"}, packages=DEEPSEEK)
+@implements("rope_table", profile={"float32": "fp32"}, cost="native", packages=DEEPSEEK)
 def rope_table(positions, *, rotary_dim, theta, scaling=None):  # type: ignore[no-untyped-def] # as the op
     told = {"rope_type": "default"} if scaling is None else dict(scaling)
     told["rope_theta"] = theta
@@ -54,18 +54,18 @@ def rope_table(positions, *, rotary_dim, theta, scaling=None):  # type: ignore[n
     return tuple(x[..., : rotary_dim // 2].contiguous() for x in tables)
 
 
-@implements("interleaved_rope", profile=WIDE, packages=DEEPSEEK)
+@implements("interleaved_rope", profile=WIDE, cost="native", packages=DEEPSEEK)
 def interleaved_rope(x, cos, sin):  # type: ignore[no-untyped-def] # as the op
     tables = _of(x, cos, sin)
     return deepseek.apply_rotary_pos_emb_interleave(x, x[:, :, :0], *tables, unsqueeze_dim=2)[0]
 
 
-@implements("partial_rope", profile=WIDE, packages=GLM)
+@implements("partial_rope", profile=WIDE, cost="native", packages=GLM)
 def partial_rope(x, cos, sin):  # type: ignore[no-untyped-def] # as the op
     return glm.apply_rotary_pos_emb(x, x[:, :, :0], *_of(x, cos, sin), unsqueeze_dim=2)[0]
 
 
-@implements("qk_norm_rope", profile=SPEC, packages=GLM)
+@implements("qk_norm_rope", profile=SPEC, cost="native", packages=GLM)
 def qk_norm_rope(q, k, q_weight, k_weight, cos, sin, *, eps):  # type: ignore[no-untyped-def] # as the op
     q, k = (
         holding(glm.Glm4MoeRMSNorm(x.shape[-1], eps=eps), {"weight": weight})(x)
