@@ -57,7 +57,7 @@ def moe_block(x, weights, config, *, layer, positions, cache=None):  # type: ign
     }
     shared = f"{name}.shared_experts."
     tensors |= {n.removeprefix(f"{name}."): w for n, w in weights.items() if n.startswith(shared)}
-    return holding(block, tensors)(x)
+    return holding(block, tensors)(x.contiguous())  # as the norm before it is; it takes a view
 
 
 def _own(module: Any, weights: Any, name: str) -> Any:
