@@ -30,10 +30,10 @@ def check(session: Session) -> None:
         text = f"with {poison} in unwritten memory"
         session.expect("untouched", runs[-1], session.authority, text)
     session.settle(WAIT)
-    first, got = runs
+    before, got = runs
     for name in session.contract.returned(session.call):
         # A right result may be what fills memory; it is so whatever does.
-        same = torch.equal(as_bytes(first[name]), as_bytes(got[name]))
+        same = torch.equal(as_bytes(before[name]), as_bytes(got[name]))
         if not same and unwritten(got[name], FLOATS["large"]):
             text = f"no element of {name} was written"
             session.fail(text, law="untouched", status="REJECTED")
