@@ -8,7 +8,7 @@ from torch import Tensor
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.run import Part
-from lingspec.conformance.runner.host import Host, Server
+from lingspec.conformance.runner.host import Host, Server, TargetRefused
 
 __all__ = ["nearest"]
 
@@ -33,7 +33,11 @@ def nearest(host: Host, part: Part, contract: Contract, case: Case) -> str:
         return ""
     best, words = EXPLAINS, ""
     server = Server(preload="lingspec.conformance.registry")
-    mutants = Host(server, "mutants:*", contract.op, timeout=10.0)
+    try:
+        mutants = Host(server, "mutants:*", contract.op, timeout=10.0)
+    except TargetRefused:  # there are none of this op
+        server.close()
+        return ""
     try:
         for known in mutants.candidates:
             if known.cost == "interpreted":

@@ -76,6 +76,10 @@ class _Offline(Session):
 
     host: Any
 
+    def right_alone(self) -> bool:
+        """Nobody can be asked again: what was found stays."""
+        return True
+
     def carried(self, results: Mapping[str, Tensor], want: Expectations) -> dict[str, Tensor]:
         """The authority's: the calls were written before the candidate ran."""
         return {n: _stand_in(self, n, want[n].value) if n in want else results[n] for n in results}

@@ -199,6 +199,16 @@ class Session:
                 self.fail(f"{name} is on device {device}, but must be on {want}", law="authority")
         return outcome
 
+    def right_alone(self) -> bool:
+        """Whether the call is inside its limits where nothing was called before it."""
+        self.host.renew()
+        try:
+            got = self.run()
+        except Stop:
+            return False
+        want = self.authority.items()
+        return all(e.problem(got[n], self.dtype_of(n), [], got) is None for n, e in want)
+
     # -- comparing ---------------------------------------------------------------------------
 
     def expect(

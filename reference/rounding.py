@@ -38,6 +38,7 @@ POINTS = {
     "normed": "a normalised row, before its weight",
     "weighed": "a normalised row times its weight, before the gate",
     "gate": "the sigmoid that opens a gate",
+    "sigmoid": "a sigmoid; in a format of its own, each of the steps that it is made of",
     "residual": "the sum of a residual addition",
     "end": "an end of YaRN's ramp, in pairs",
     "frequency": "what a pair of rotary dims turns by from token to token, without YaRN",

@@ -58,8 +58,16 @@ def reciprocal(x: Running) -> Running:
 
 
 def sigmoid(x: Running) -> Running:
-    """1 / (1 + exp(-x)): an exponential, a sum and a quotient."""
+    """1 / (1 + exp(-x)): an exponential, a sum and a quotient.
+
+    Where the profile has a format for its steps, each of the three rounds by no more than of the
+    result (an exponential moves it by less than of itself); what 1 - y rounds is the reference's.
+    """
     made = _mapped(rescaled(x, 1.0), torch.sigmoid, relative=2.0)
+    form = x.profile.points.get("sigmoid")
+    if form is not None:
+        step = form.u * made.value + form.tiny
+        made._add("sigmoid", Errors(3 * step, 3 * step.square()))
     return made._rounded_arithmetic(1)
 
 

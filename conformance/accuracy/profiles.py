@@ -71,6 +71,9 @@ MODIFIERS: dict[str, tuple[tuple[str, ...], Format]] = {
     "q=bf16": (("q",), BF16),
     "product=bf16": (("product",), BF16),
     "product=fp16": (("product",), FP16),
+    # A sigmoid in steps of 16 bits: an exponential, a sum, a quotient, a difference.
+    "sigmoid=bf16": (("sigmoid",), BF16),
+    "sigmoid=fp16": (("sigmoid",), FP16),
     # What the specification rounds, and nothing else.
     "spec=bf16": (SPECIFIED, BF16),
     "spec=fp16": (SPECIFIED, FP16),

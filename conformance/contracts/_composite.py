@@ -45,13 +45,20 @@ YARN = {
     "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
     "mscale": 1.0, "mscale_all_dim": 1.0,
 }  # fmt: skip
+# Both origins of the decays often enough for whoever has only one of them.
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "fullq": {"q_lora_rank": None},
     "biased": {"use_qkv_bias": True, "use_bias": True},
-    "unnormed": {"use_qk_norm": False, "group_norm_size": 1},
+    "unnormed": {"use_qk_norm": False, "group_norm_size": 1, "decay_layer_origin": 0},
     "yarn": {"rope_scaling": YARN},
-    "alone": {"num_experts_per_tok": 1, "num_shared_experts": 0, "n_group": 1, "topk_group": 1},
+    "alone": {
+        "num_experts_per_tok": 1,
+        "num_shared_experts": 0,
+        "n_group": 1,
+        "topk_group": 1,
+        "decay_layer_origin": 0,
+    },
     "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3},
 }
 # Those of independent values: of a whole layer no bound says much, so likelihoods must hold.

@@ -109,6 +109,11 @@ class Host:
         self.arena.close()
         self._log.close()
 
+    def renew(self) -> None:
+        """A new process for what is asked next."""
+        if self.sock is not None:
+            self._dead(kill=True)
+
     def supports(self, candidate: int, case: Mapping[str, Any]) -> bool | str:
         """What the candidate's `supports` says of a case: True, or why not."""
         request = {"do": "supports", "candidate": candidate, "case": dict(case)}

@@ -106,8 +106,12 @@ def _check_packages(found: list[Candidate]) -> list[Candidate]:
 
 
 def _declared(module: ModuleType) -> list[Candidate]:
+    """What ``module``, or a module inside it, defines."""
+    inside = (module.__name__, f"{module.__name__}.")
     own = [
-        (n, x) for n, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__
+        (n, x)
+        for n, x in vars(module).items()
+        if (home := getattr(x, "__module__", None) or "") == inside[0] or home.startswith(inside[1])
     ]
     return [Candidate(n, x, d) for n, x in own for d in declarations(x)]
 

@@ -54,5 +54,5 @@ def gated_group_rms_norm(
 
     grouped = x.reshape(*x.shape[:-1], groups, D // groups)
     weighed = at("weighed", weight * normalised(grouped, eps).reshape(x.shape))
-    opened = at("gate", torch.sigmoid(work(gate)).to(x.dtype))
+    opened = at("gate", at("sigmoid", torch.sigmoid(work(gate))).to(x.dtype))
     return at("output", weighed * opened)

@@ -41,5 +41,5 @@ def swiglu(gate_up: Tensor) -> Tensor:
     require(ok, "gate_up", "shape", tuple(gate_up.shape), "(..., 2I)")
     gate, up = gate_up.chunk(2, dim=-1)
     wide = work(gate)
-    opened = at("silu", (wide * torch.sigmoid(wide)).to(gate.dtype))
+    opened = at("silu", (wide * at("sigmoid", torch.sigmoid(wide))).to(gate.dtype))
     return at("output", opened * up)

@@ -85,6 +85,13 @@ def test_a_law_that_compares_nothing_does_not_pass(server, name):
     assert (found.status, found.reason) == ("VOID", f"nothing to check: {said}")
 
 
+@pytest.mark.parametrize(("name", "status"), [("of_itself", "PASS"), ("after_another", "FAIL")])
+def test_what_another_dtype_does_wrong_without_other_calls_is_its_own(server, name, status):
+    with hosted(server, f"dtypes:{name}") as host:
+        (found,) = judged(host, parsed(CASES["shapes"]))
+    assert found.status == status
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_is_held_to_the_laws_whose_algebra_it_declares_and_to_no_others(op):
     of = contract(op)

@@ -25,6 +25,7 @@ from lingspec.reference.formulations.lightning_attention import (
     lightning_attention_chunked,
     lightning_attention_closed,
 )
+from lingspec.reference.rounding import at
 
 OP = contract("lightning_attention")
 FORWARD = (lightning_attention, lightning_attention_closed)
@@ -396,3 +397,22 @@ def test_repeating_elements_repeats_their_errors():
     assert torch.equal(made.value, x.repeat_interleave(2, dim=0))
     bound = USED.points["q"].u * made.value.abs()
     assert torch.allclose(made.errors["q"].bound, bound, rtol=1e-12, atol=1e-30)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_a_sigmoid_in_steps_of_16_bits_is_inside_its_bound_and_outside_that_of_one_rounding(
+    name, dtype
+):
+    x = torch.linspace(-11, 11, 20001).to(dtype)
+    one = torch.ones((), dtype=dtype)
+    least = one / (one + x.abs().exp())  # every step is stored
+    made = torch.where(x < 0, least, one - least).double()
+
+    def far(words: str) -> float:
+        used = profile(f"fp32{words}")
+        with rounding(analysing(used)):
+            want = at("sigmoid", torch.sigmoid(stored(x, used)))
+        bound = sum(e.bound for e in want.errors.values()) + of_dtype(dtype).u * made
+        return float(((made - want.value).abs() / bound).max())
+
+    assert far(f"+sigmoid={name}") <= 1 < far(f"+spec={name}")

@@ -31,7 +31,7 @@ def _supports(case: Any) -> bool | str:
 
 @implements(
     "lightning_attention", profile=PROFILE, backward=True, supports=_supports,
-    packages=("transformers.models.minimax",),
+    cost="native", packages=("transformers.models.minimax",),
 )  # fmt: skip
 def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):  # type: ignore[no-untyped-def] # noqa: ARG001 # as the op
     B, T, H, K = q.shape

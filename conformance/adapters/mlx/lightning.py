@@ -1,12 +1,13 @@
-"""mlx-lm's Ling 2.5: its linear attention, whole prompts and one token at a time."""
+"""The linear attention of mlx-lm: whole prompts, one token at a time, and its decays."""
 
 from typing import Any
 
-import mlx.core as mx
 import torch
-from mlx_lm.models.bailing_hybrid import recurrent_gla
+from mlx_lm.models.bailing_hybrid import LinearAttention, recurrent_gla
 
 from lingspec.conformance.adapter import implements
+from lingspec.conformance.adapters.mlx._arrays import mlx, torched
+from lingspec.conformance.adapters.mlx._model import arguments
 
 # Prompts are computed in float32 whatever the dtype. One token alone is not: scale * q and k v^T
 # are rounded to the dtype of the inputs, the latter before it is added to the float32 state.
@@ -27,27 +28,28 @@ def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seq
     if T == 0:  # no call of the package's
         state = q.new_zeros(B, H, K, v.shape[-1], dtype=torch.float32)
         return torch.empty_like(v), state if initial_state is None else initial_state.clone()
-    q, k, v = (_mlx(x.transpose(1, 2)) for x in (q, k, v))
-    state = None if initial_state is None else _mlx(initial_state)
-    o, state = recurrent_gla(q, k, v, _mlx(log_decay), scale=scale, h=state)
-    return _torch(o).transpose(1, 2), _torch(state)
+    q, k, v = (mlx(x.transpose(1, 2)) for x in (q, k, v))
+    state = None if initial_state is None else mlx(initial_state)
+    o, state = recurrent_gla(q, k, v, mlx(log_decay), scale=scale, h=state)
+    return torched(o).transpose(1, 2), torched(state)
 
 
 @implements("lightning_decode", profile=PROFILE, packages=("mlx_lm",))
 def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: ignore[no-untyped-def] # as the op
     o, live = torch.zeros_like(v), slots >= 0
     if live.any():  # the package has no pool: gathered before, scattered after
-        q, k, v = (_mlx(x[live][:, :, None]) for x in (q, k, v))  # (B, H, 1, K or V)
-        state = _mlx(state_pool[slots[live]])
-        y, state = recurrent_gla(q, k, v, _mlx(log_decay), scale=scale, h=state)
-        o[live], state_pool[slots[live]] = _torch(y)[:, :, 0], _torch(state)
+        q, k, v = (mlx(x[live][:, :, None]) for x in (q, k, v))  # (B, H, 1, K or V)
+        state = mlx(state_pool[slots[live]])
+        y, state = recurrent_gla(q, k, v, mlx(log_decay), scale=scale, h=state)
+        o[live], state_pool[slots[live]] = torched(y)[:, :, 0], torched(state)
     return o
 
 
-def _mlx(x: torch.Tensor) -> Any:
-    return mx.array(x.contiguous())  # of a view it would copy all that the view spans
+def _counts_from_0(case: Any) -> bool | str:
+    return case.O == 0 or "its layers have factor 1 at layer 0"
 
 
-def _torch(x: Any) -> torch.Tensor:
-    mx.eval(x)
-    return torch.utils.dlpack.from_dlpack(x)
+@implements("lightning_log_decay", supports=_counts_from_0, packages=("mlx_lm",))
+def lightning_log_decay(heads, layer, layers, *, origin=1):  # type: ignore[no-untyped-def] # noqa: ARG001 # as the op
+    given = arguments(num_attention_heads=heads, num_hidden_layers=layers)
+    return torched(LinearAttention(given, layer_idx=layer)._get_slopes())
