@@ -11,10 +11,11 @@ from typing import Any
 
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.environment import OURS
+from lingspec.conformance.laws import sentence
 from lingspec.conformance.page import rendered
 from lingspec.conformance.report import FAILURES
 from lingspec.conformance.run import laws_for
-from lingspec.conformance.text import again, sentence
+from lingspec.conformance.text import again
 
 __all__ = ["matrix"]
 
