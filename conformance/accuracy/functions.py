@@ -30,7 +30,12 @@ FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmo
 
 def exp(x: Running) -> Running:
     """The argument is scaled to base 2, and may have been scaled before: two roundings of it."""
-    return _mapped(rescaled(x, 2.0), torch.exp, relative=1.0)
+    return exp_of(rescaled(x))
+
+
+def exp_of(x: Running) -> Running:
+    """Of an argument as it is, or whose scaling was accounted for."""
+    return _mapped(x, torch.exp, relative=1.0)
 
 
 def log(x: Running) -> Running:
@@ -116,7 +121,7 @@ def logaddexp(a: Any, b: Any) -> Running:
 
 
 def rescaled(x: Running, roundings: float = 2.0) -> Running:
-    """``x`` with some roundings more, of itself."""
+    """``x`` with some roundings more, of itself: the argument of an exponential."""
     u = x.profile.arithmetic.u
     error = roundings * u * x.value.abs().nan_to_num(posinf=0.0)
     made = replace(x, errors=dict(x.errors), held=None)

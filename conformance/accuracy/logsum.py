@@ -25,7 +25,7 @@ def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
     c = x.value.logsumexp(dim, keepdim=True)
     none = c == -torch.inf
     shift = c.masked_fill(none, 0.0)
-    made = _own(running(x.value, x.profile) - shift, dim, none) + shift
+    made = _own(running(x.value - shift, x.profile), dim, none) + shift
     if x.shape[dim]:
         for point, errors in _moved(functions.rescaled(x - shift), dim).items():
             made._add(point, errors)
@@ -35,7 +35,7 @@ def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
 
 def _own(x: Running, dim: int, none: Tensor) -> Running:
     """What exp, the sum and log round, of arguments that are what they are."""
-    total = running(x.value, x.profile).exp().sum(dim, keepdim=True)
+    total = functions.exp_of(x).sum(dim, keepdim=True)
     again = x.profile.function_error * _rises(x.value, dim) * total.value
     total._add(functions.FUNCTION, Errors(again, again.square(), again))
     return functions.log(total.masked_fill(none, 1.0))
