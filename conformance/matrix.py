@@ -23,12 +23,12 @@ TEMPLATE = """\
 # Certification matrix
 
 Made by `{{ made_by }}`, from packages as released on PyPI.
-Each was judged by `lingspec certify PACKAGE --profile {{ runs[0].profile }} --seed {{ runs[0].seed }}`, as it is, in the roundings that its own code makes: the column *roundings* is what it declares.
+Each was judged by `lingspec certify PACKAGE`, as it is, in the roundings that its own code makes: the column *roundings* is what it declares.
 
-| package | versions | device | verdict | ops it has no part in |
+| package | versions | profile and seed | verdict | ops it has no part in |
 |---|---|---|---|---|
 {% for r in runs -%}
-| `{{ r.target }}` | {{ versions(r) }} | {{ r.device }} | {{ r.status }} | {{ r.notCovered | join(", ") }} |
+| `{{ r.target }}` | {{ versions(r) }} | {{ r.profile }}, {{ r.seed }} | {{ r.status }} | {{ r.notCovered | join(", ") }} |
 {% endfor %}
 With {{ common(runs[0]) }}.
 
