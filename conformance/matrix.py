@@ -131,11 +131,11 @@ def _common(run: Mapping[str, Any]) -> str:
 def _explained(
     runs: Sequence[Mapping[str, Any]], findings: Path, beside: Path | None
 ) -> list[tuple[str, str]]:
-    """Headings that begin with the name of a package, and the place of each."""
+    """Headings that begin with the name of a package (mlx, mlx-lm), and the place of each."""
     place = Path(os.path.relpath(findings, beside.parent)) if beside else findings
     told = []
     for title in re.findall(r"^## (.+)$", findings.read_text(encoding="utf-8"), re.MULTILINE):
-        if any(title.startswith(f"{r['target']}:") for r in runs):
+        if any(re.match(rf"{re.escape(r['target'])}(-\w+)?:", title) for r in runs):
             anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
             told.append((title, f"{place.as_posix()}#{anchor}"))
     return told

@@ -27,7 +27,7 @@ def _file(path: str) -> ModuleType:
     if package is None or package.origin is None:
         raise ModuleNotFoundError("No module named 'sglang'", name="sglang")
     place = Path(package.origin).parent / OPS / f"{path}.py"
-    name = "sglang_" + Path(path).name
+    name = "sglang." + f"{OPS}/{path}".replace("/", ".")  # as it is called where all is imported
     if not place.is_file():
         raise ModuleNotFoundError(f"No file {OPS}/{path}.py in this version", name="sglang")
     spec = importlib.util.spec_from_file_location(name, place)
@@ -55,7 +55,7 @@ def _no_empty(case: Any) -> bool | str:
     return case.shortest > 0 or case.T == 0 or "no empty sequences among others"
 
 
-@implements("lightning_attention", profile=CHUNK, supports=_no_empty, packages=("sglang_seg_la",))
+@implements("lightning_attention", profile=CHUNK, supports=_no_empty, packages=(seg_la.__name__,))
 def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):  # type: ignore[no-untyped-def] # as the op
     B, T, H, K = q.shape
     V = v.shape[-1]
@@ -73,7 +73,7 @@ def lightning_attention(q, k, v, log_decay, *, scale, initial_state=None, cu_seq
     return o.view(B, T, H, D)[..., :V].contiguous(), pool[:, :, :K, :V].contiguous()
 
 
-@implements("lightning_decode", profile=WIDE, packages=("sglang_seg_la",))
+@implements("lightning_decode", profile=WIDE, packages=(seg_la.__name__,))
 def lightning_decode(q, k, v, log_decay, state_pool, slots, *, scale):  # type: ignore[no-untyped-def] # as the op
     B, K, V = len(q), q.shape[-1], v.shape[-1]
     if not B:  # no call of the package's
@@ -104,7 +104,7 @@ def _called(
 # -- attention over two sets of keys ---------------------------------------------------------
 
 
-@implements("merge_attention", profile=WIDE, packages=("sglang_merge_state",))
+@implements("merge_attention", profile=WIDE, packages=(merge_state.__name__,))
 def merge_attention(o1, lse1, o2, lse2):  # type: ignore[no-untyped-def] # as the op
     H = lse1.shape[-1] if lse1.dim() > 1 else 1
     states = (x.reshape(-1, H, *x.shape[lse1.dim() :]).contiguous() for x in (o1, lse1, o2, lse2))
