@@ -5,6 +5,7 @@ Letters: B batch, H heads, L latent rank, R rotary dims, P pages, G rows of a pa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ ROWS = 40  # of a request, at most
 
 
 @dataclass
-class _Pages:
+class _Pages(ABC):
     """Which pages each request has, and how many rows are in them."""
 
     case: Case
@@ -46,8 +47,6 @@ class _Pages:
 
     def step(self, rule: str, g: Generator) -> tuple[str, Call | None]:
         """Let ``rule`` happen."""
-        if rule == "run":
-            return self._run(g)
         if rule == "admit":
             self.pages[self.admitted], self.lengths[self.admitted] = [], 0
             self.admitted += 1
@@ -99,11 +98,9 @@ class _Pages:
             self.lengths[who] += 1
         return slots
 
-    def _run(self, g: Generator) -> tuple[str, Call | None]:
-        raise NotImplementedError
-
+    @abstractmethod
     def _grow(self, who: int, tokens: int, g: Generator) -> tuple[str, Call | None]:
-        raise NotImplementedError
+        """Tokens of one request."""
 
 
 class PagedReads(_Pages):
@@ -118,6 +115,10 @@ class PagedReads(_Pages):
             (len(slots), self.cache.shape[2]), g, dtype
         )
         return f"request {who} grows by {len(slots)} rows", None
+
+    def step(self, rule: str, g: Generator) -> tuple[str, Call | None]:
+        """As of all pages; and all requests at once."""
+        return self._run(g) if rule == "run" else super().step(rule, g)
 
     def _run(self, g: Generator) -> tuple[str, Call | None]:
         a, dtype = self.case.axes, self.case.torch_dtype
