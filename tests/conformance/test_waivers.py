@@ -18,7 +18,7 @@ from lingspec.conformance.waivers import Waiver, read
 
 DAY = date(2026, 11, 22)
 GOOD = {
-    "issue": '"https://example.org/7"', "reason": '"a tail is lost"', "owner": '"ada"',
+    "issue": '"https://example.org/7"', "reason": '"a tail is lost"', "owner": '"kernels"',
     "expires": "2026-12-31", "op": '"lightning_attention"',
 }  # fmt: skip
 WRONG = {
@@ -83,7 +83,7 @@ def test_a_waiver_goes_through_json_unchanged(tmp_path):
 
 def waiver(**changes) -> Waiver:
     told = {
-        "issue": "7", "reason": "a tail is lost", "owner": "ada", "expires": DAY,
+        "issue": "7", "reason": "a tail is lost", "owner": "kernels", "expires": DAY,
         "op": "lightning_attention", "place": "waivers.toml: waiver 1",
     }  # fmt: skip
     return Waiver(**{**told, **changes})
