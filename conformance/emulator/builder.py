@@ -31,9 +31,13 @@ _FP8 = frozenset({"fp8e5", "fp8e5b16", "fp8e4nv", "fp8e4b8", "fp8e4b15"})
 
 
 def numbers(handle: Handle) -> Array:
-    """Return the handle's values as numpy numbers: bfloat16 widened, all else as held."""
-    data: Array = handle.data
-    return floats.bf16_to_float32(data) if handle.dtype.scalar.name == "bf16" else data
+    """Return the handle's values as numpy numbers."""
+    return widened(handle.data, handle.dtype.scalar)
+
+
+def widened(data: Array, dtype: Any) -> Array:
+    """Return values as numpy numbers: bfloat16 widened, all else as held."""
+    return floats.bf16_to_float32(data) if dtype.name == "bf16" else data
 
 
 def narrowed(values: Array, dtype: Any) -> Array:
@@ -76,6 +80,18 @@ class Builder(_Interpreter):  # type: ignore[misc] # Triton has no types
         self.options: Any = replace(interpreter.InterpreterOptions(), **changes)
         self.codegen_fns["min_dot_size"] = min_dot_size(target)
         self.grid_idx = (0, 0, 0)
+
+    # what is no operation of the language
+
+    def ask(self, handle: Handle, look: Callable[[Array], Any]) -> Any:
+        """Return what the kernel's Python sees of a value."""
+        return look(handle.data)
+
+    def compute(self, dtype: Any, function: Callable[..., Any], *handles: Handle) -> Handle:
+        """Return what numpy makes of the values as held; no dimensions mean a scalar."""
+        data = np.asarray(function(*[h.data for h in handles]))
+        data = data.astype(interpreter._get_np_dtype(dtype), copy=False)
+        return Handles(data if data.ndim else data.reshape(1), dtype)
 
     # casts
 

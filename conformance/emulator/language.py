@@ -23,6 +23,7 @@ from .device import Driver, cuda_answers
 from .errors import StaticAssertion
 from .launch import Emulator
 from .patches import Patches
+from .source import all_of, whole
 
 
 def patch(
@@ -67,8 +68,10 @@ def _patch_language(patches: Patches, emulator: Emulator) -> None:
     interpreter._patch_lang_core(tl, patches)
     interpreter._patch_lang_core(core, patches)
     interpreter._patch_lang_tensor(tl.tensor, patches)
-    patches.set_attr(tl.tensor, "__index__", lambda self: int(self.handle.data.item()))
-    patches.set_attr(tl.tensor, "__bool__", _truth)
+    semantic = emulator.semantic
+    patches.set_attr(tl.tensor, "__index__", lambda self: semantic.builder.ask(self.handle, whole))
+    patches.set_attr(tl.tensor, "__bool__", lambda self: _truth(semantic, self))
+    patches.set_attr(tl.tensor, "T", property(lambda self: semantic.permute(self, (1, 0))))
     for name, member in list(vars(tl.tensor).items()):
         if isinstance(member, jit.JITFunction | interpreter.InterpretedFunction):
             patches.set_attr(tl.tensor, name, _method(member))
@@ -96,10 +99,12 @@ def _remembered(numpy_dtype: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get
 
 
-def _truth(self: Any) -> bool:
+def _truth(semantic: Any, value: Any) -> bool:
     """Return a scalar's truth; a tile is an object like any other, as the front end expects."""
-    data = self.handle.data
-    return bool(data.item()) if data.size == 1 else True
+    if value.numel.value != 1:
+        return True
+    truth: bool = semantic.builder.ask(value.handle, all_of)
+    return truth
 
 
 def _method(function: Any) -> Callable[..., Any]:

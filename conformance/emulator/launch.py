@@ -1,6 +1,7 @@
 """One launch: arguments become what the compiled kernel would see, and every program runs."""
 
 import inspect
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from .errors import EmulatorError, Refused
 from .memory import MEMORY
 from .source import Meaning, rewritten
+from .tape import Tape
 
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
 
@@ -55,13 +57,15 @@ class Emulator:
 
     def _programs(self, kernel: Any, extent: tuple[int, ...], arguments: dict[str, Any]) -> None:
         fn = self._python(kernel)
+        tape = Tape(self.semantic, lambda: fn(**arguments))
         self.builder.set_grid_dim(*extent)
+        tape.torn = math.prod(extent) == 1  # nothing to play again
         try:
             for z in range(extent[2]):
                 for y in range(extent[1]):
                     for x in range(extent[0]):
                         self.builder.set_grid_idx(x, y, z)
-                        fn(**arguments)
+                        tape.program()
         except EmulatorError:
             raise
         except Exception as error:

@@ -6,7 +6,8 @@ their order is kept. Sums and products of float32, float64 and integers, and any
 min, take numpy's own loops: there the order of a tree is not promised either.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import triton.language as tl
 from triton.language import standard
 from triton.runtime import interpreter
 
-from .builder import narrowed, numbers
+from .builder import narrowed, widened
 from .source import Meaning
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -22,33 +23,46 @@ Tensor = Any  # a triton.language.tensor
 Combine = Callable[..., Any]
 
 
-def tensor_of(data: Any, dtype: Any) -> Tensor:
-    """Wrap an array of the held form of ``dtype``; no dimensions means a scalar."""
-    data = np.asarray(data).astype(interpreter._get_np_dtype(dtype), copy=False)
-    if data.ndim == 0:
-        return tl.tensor(interpreter.TensorHandle(data.reshape(1), dtype), dtype)
-    shape = tl.block_type(dtype, list(data.shape))
-    return tl.tensor(interpreter.TensorHandle(data, dtype), shape)
+def computed(function: Callable[..., Array], dtype: Any, shape: Sequence[int], *of: Tensor) -> Any:
+    """The tile, or for no ``shape`` the scalar, that ``function`` makes of values as held."""
+    builder = interpreter.interpreter_semantic.builder
+    handle = builder.compute(dtype, function, *[t.handle for t in of])
+    return tl.tensor(handle, tl.block_type(dtype, list(shape)) if shape else dtype)
+
+
+def shape_of(tile: Tensor) -> tuple[int, ...]:
+    """The sizes of a tile; none of a scalar."""
+    return tuple(tile.type.get_block_shapes()) if tile.type.is_block() else ()
 
 
 def reduce(input: Any, axis: Any, combine_fn: Any, keep_dims: bool = False, **_: Any) -> Any:  # noqa: A002, the language's name
     """Reduce a tile, or a tuple of tiles, along ``axis``; None reduces all of it."""
     inputs = input if isinstance(input, tuple | tl.tuple) else (input,)
     axis, keep = _plain(axis), _plain(keep_dims)
-    rank = len(inputs[0].shape)
-    tiles = [t if axis is not None else tensor_of(t.handle.data.ravel(), t.dtype) for t in inputs]
-    along = 0 if axis is None else _checked(axis, rank)
+    shape = shape_of(inputs[0])
+    along, tiles = 0, list(inputs)
+    if axis is None:
+        tiles = [computed(np.ravel, t.dtype, (math.prod(shape),), t) for t in inputs]
+    else:
+        along = _checked(axis, len(shape))
+    left = [1 if axis is None or n == along else size for n, size in enumerate(shape)]
+    if not keep:
+        left = [] if axis is None else [*shape[:along], *shape[along + 1 :]]
     numpy_loop = _numpy_reduction(combine_fn, tiles)
     if numpy_loop is not None:
-        values = [numpy_loop(numbers(tiles[0].handle), axis=along)]
-        reduced = [narrowed(np.asarray(values[0]), tiles[0].dtype)]
+        dtype = tiles[0].dtype
+
+        def looped(data: Array) -> Array:
+            values = np.asarray(numpy_loop(widened(data, dtype), axis=along))
+            return narrowed(values, dtype).reshape(left)
+
+        results: tuple[Tensor, ...] = (computed(looped, dtype, left, tiles[0]),)
     else:
-        reduced = [t.handle.data.take(0, along) for t in _tree(tiles, along, combine_fn)]
-    if keep:
-        shape = [1] * rank if axis is None else [*inputs[0].handle.data.shape]
-        shape[along] = 1
-        reduced = [r.reshape(shape) for r in reduced]
-    results = tuple(tensor_of(r, t.dtype) for r, t in zip(reduced, tiles, strict=True))
+        trees = _tree(tiles, along, combine_fn)
+        results = tuple(
+            computed(lambda data: data.take(0, along).reshape(left), t.dtype, left, t)
+            for t in trees
+        )
     return results if isinstance(input, tuple | tl.tuple) else results[0]
 
 
@@ -61,24 +75,35 @@ def associative_scan(
 ) -> Any:
     """Combine every element with all before it along ``axis``, or all after if ``reverse``."""
     inputs = input if isinstance(input, tuple | tl.tuple) else (input,)
-    along = _checked(_plain(axis), len(inputs[0].shape))
-    backward = _plain(reverse)
-    held = [np.flip(t.handle.data, along) if backward else t.handle.data for t in inputs]
-    tiles = [tensor_of(np.ascontiguousarray(h), t.dtype) for h, t in zip(held, inputs, strict=True)]
+    shape = shape_of(inputs[0])
+    along = _checked(_plain(axis), len(shape))
+
+    def flipped(data: Array) -> Array:
+        return np.flip(data, along).copy()
+
+    def turned(tiles: Iterable[Tensor]) -> list[Tensor]:
+        if not _plain(reverse):
+            return list(tiles)
+        return [computed(flipped, t.dtype, shape, t) for t in tiles]
+
+    tiles = turned(inputs)
     numpy_loop = _numpy_scan(combine_fn, tiles)
     if numpy_loop is not None:
-        out = [narrowed(numpy_loop(tiles[0].handle.data, axis=along), tiles[0].dtype)]
+        dtype = tiles[0].dtype
+
+        def looped(data: Array) -> Array:
+            return narrowed(numpy_loop(data, axis=along), dtype)
+
+        out = [computed(looped, dtype, shape, tiles[0])]
     else:
-        out = [t.handle.data for t in _scan_tree(tiles, along, combine_fn)]
-    if backward:
-        out = [np.ascontiguousarray(np.flip(o, along)) for o in out]
-    results = tuple(tensor_of(o, t.dtype) for o, t in zip(out, tiles, strict=True))
+        out = _scan_tree(tiles, along, combine_fn)
+    results = tuple(turned(out))
     return results if isinstance(input, tuple | tl.tuple) else results[0]
 
 
 def _tree(tiles: list[Tensor], axis: int, combine: Combine) -> list[Tensor]:
     """Combine neighbours until one element along ``axis`` is left."""
-    while tiles[0].handle.data.shape[axis] > 1:
+    while shape_of(tiles[0])[axis] > 1:
         left = [_every_other(t, axis, 0) for t in tiles]
         right = [_every_other(t, axis, 1) for t in tiles]
         tiles = _combined(combine, left, right)
@@ -87,24 +112,31 @@ def _tree(tiles: list[Tensor], axis: int, combine: Combine) -> list[Tensor]:
 
 def _scan_tree(tiles: list[Tensor], axis: int, combine: Combine) -> list[Tensor]:
     """Double the scanned runs: the last element of each left run joins all of the right."""
-    data = [np.moveaxis(t.handle.data, axis, -1) for t in tiles]
-    dtypes = [t.dtype for t in tiles]
-    shape = data[0].shape
+    *before, length = shape = np.moveaxis(np.empty(shape_of(tiles[0])), axis, -1).shape
+    data = [computed(lambda d: np.moveaxis(d, axis, -1), t.dtype, shape, t) for t in tiles]
     run = 1
-    while run < shape[-1]:
-        runs = [d.reshape(*shape[:-1], shape[-1] // (2 * run), 2, run) for d in data]
-        right = [tensor_of(r[..., 1, :], t) for r, t in zip(runs, dtypes, strict=True)]
-        left = [
-            tensor_of(np.broadcast_to(r[..., 0, -1:], r[..., 1, :].shape), t)
-            for r, t in zip(runs, dtypes, strict=True)
-        ]
-        joined = _combined(combine, left, right)
-        data = [
-            np.stack([r[..., 0, :], j.handle.data], axis=-2).reshape(shape)
-            for r, j in zip(runs, joined, strict=True)
-        ]
+    while run < length:
+        runs = (*before, length // (2 * run), 2, run)
+        half = (*runs[:-2], run)
+
+        def left(d: Array, runs: Any = runs, half: Any = half) -> Array:
+            return np.broadcast_to(d.reshape(runs)[..., 0, -1:], half)
+
+        def right(d: Array, runs: Any = runs) -> Array:
+            return d.reshape(runs)[..., 1, :]
+
+        def join(d: Array, joined: Array, runs: Any = runs) -> Array:
+            return np.stack([d.reshape(runs)[..., 0, :], joined], axis=-2).reshape(shape)
+
+        joined = _combined(
+            combine,
+            [computed(left, d.dtype, half, d) for d in data],
+            [computed(right, d.dtype, half, d) for d in data],
+        )
+        data = [computed(join, d.dtype, shape, d, j) for d, j in zip(data, joined, strict=True)]
         run *= 2
-    return [tensor_of(np.moveaxis(d, -1, axis), t) for d, t in zip(data, dtypes, strict=True)]
+    whole = shape_of(tiles[0])
+    return [computed(lambda d: np.moveaxis(d, -1, axis), d.dtype, whole, d) for d in data]
 
 
 def _combined(combine: Combine, left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
@@ -119,9 +151,11 @@ def _combined(combine: Combine, left: list[Tensor], right: list[Tensor]) -> list
 
 
 def _every_other(tile: Tensor, axis: int, first: int) -> Tensor:
-    index: list[Any] = [slice(None)] * tile.handle.data.ndim
+    shape = list(shape_of(tile))
+    index: list[Any] = [slice(None)] * len(shape)
     index[axis] = slice(first, None, 2)
-    return tensor_of(tile.handle.data[tuple(index)], tile.dtype)
+    shape[axis] //= 2
+    return computed(lambda data: data[tuple(index)], tile.dtype, shape, tile)
 
 
 def _numpy_reduction(combine_fn: Any, tiles: list[Tensor]) -> Callable[..., Array] | None:

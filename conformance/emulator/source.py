@@ -34,6 +34,16 @@ _OPERATORS = {
 }
 
 
+def whole(data: np.ndarray[Any, Any]) -> int:
+    """A scalar, as Python has it."""
+    return int(data.item())
+
+
+def all_of(data: np.ndarray[Any, Any]) -> bool:
+    """Whether every element is true."""
+    return bool(data.all())
+
+
 class Meaning:
     """What the rewritten source calls."""
 
@@ -54,7 +64,8 @@ class Meaning:
         for scalar in scalars[1:]:
             dtype = self.semantic.integer_promote_impl(dtype, scalar.dtype)
         held = interpreter._get_np_dtype(dtype)
-        for i in builtins.range(*(int(s.handle.data.item()) for s in scalars)):
+        ends = (self.semantic.builder.ask(s.handle, whole) for s in scalars)
+        for i in builtins.range(*ends):
             yield tl.tensor(interpreter.TensorHandle(np.array([i], held), dtype), dtype)
 
     def minimum(self, *args: Any, **more: Any) -> Any:
@@ -114,8 +125,8 @@ class Meaning:
     @staticmethod
     def condition(value: Any) -> Any:
         """Return what an ``if`` or ``while`` branches on: a scalar."""
-        if isinstance(value, tl.tensor) and value.handle.data.size != 1:
-            shape = tuple(value.handle.data.shape)
+        if isinstance(value, tl.tensor) and value.numel.value != 1:
+            shape = tuple(value.type.get_block_shapes())
             raise Refused(f"a tile of shape {shape} as a condition, expected a scalar")
         return value
 
@@ -125,11 +136,10 @@ class Meaning:
             return tl.where(test, body(), orelse())
         return body() if self.condition(test) else orelse()
 
-    @staticmethod
-    def check(condition: Any, message: Any = "") -> None:
+    def check(self, condition: Any, message: Any = "") -> None:
         """Assert: every element of a tile must hold."""
         if isinstance(condition, tl.tensor):
-            condition = bool(condition.handle.data.all())
+            condition = self.semantic.builder.ask(condition.handle, all_of)
         assert condition, message
 
 
