@@ -239,10 +239,11 @@ class Recorder:
         return self._places[id(arg)]
 
     def _add(self, value: Any, own: bool) -> int:
+        if not own and isinstance(value, Handles):
+            value.data.setflags(write=False)  # all programs have it
+            self.tape.bytes += value.data.nbytes if value.data.base is None else 0
         self.registers.append(value)
         self._onto.held.append(None if own else value)
-        if not own and isinstance(value, Handles) and value.data.base is None:
-            self.tape.bytes += value.data.nbytes
         return len(self.registers) - 1
 
 
