@@ -94,7 +94,7 @@ def triangle_kernel(x, out, n, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     total = tl.zeros((BLOCK,), tl.float32)
     at = tl.arange(0, BLOCK)
-    for i in range(0, row % 3 + 1):
+    for i in range(row % 3 + 1):
         total += tl.load(x + (row * 4 + i) * BLOCK + at)
         tl.store(x + (row * 4 + i) * BLOCK + at, total)
         if tl.load(x + (row * 4 + i) * BLOCK) > 0:
