@@ -99,6 +99,7 @@ class Worker:
             "deterministic": d.deterministic,
             "batch_invariant": d.batch_invariant,
             "nan_safe": d.nan_safe,
+            "chooses": d.supports is not None,
             "takes": takes,
             "extra": {k: v for k, v in d.extra.items() if isinstance(v, (str, int, float, tuple))},
         }
