@@ -148,10 +148,12 @@ class Host:
         mutable: frozenset[str] = frozenset(), nested: Mapping[str, str] | None = None,
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
         poison: str = "nan", far: Mapping[str, int] | None = None, config: int = 0,
+        backward: bool = False,
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory.
 
-        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels.
+        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels;
+        ``backward``, that the programs of emulated kernels run from the last to the first.
         """
         given = {**tensors, **(cotangents or {})}
         self._undisturbed()
@@ -169,6 +171,7 @@ class Host:
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
             "cotangents": list(cotangents or {}), "nested": dict(nested or {}), "config": config,
+            "backward": backward,
         }  # fmt: skip
         reply, payload = self._exchange(request)
         if self.server.gone and self.sock is not None:

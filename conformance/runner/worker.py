@@ -122,6 +122,7 @@ class Worker:
         poison.select(request["poison"])
         if (emulator := sys.modules.get("lingspec.conformance.emulator")) is not None:
             emulator.select_config(request["config"])
+            emulator.select_order(backward=request["backward"])
         inputs, whole = self._inputs(request)
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()
