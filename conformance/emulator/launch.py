@@ -62,9 +62,9 @@ class Emulator:
         tape = Tape(self.semantic, lambda: fn(**arguments))
         self.builder.set_grid_dim(*extent)
         tape.torn = math.prod(extent) == 1  # nothing to play again
-        places = product(*map(range, reversed(extent)))  # z, y, x: x runs fastest
+        places = list(product(*map(range, reversed(extent))))  # z, y, x: x runs fastest
         if self._state.backward and self._free.get(kernel.fn):
-            places = iter([*places][::-1])
+            places.reverse()
         self.meaning.waited = self.builder.waited = False
         try:
             for z, y, x in places:

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from lingspec.conformance.case import Call
 from lingspec.conformance.runner.alarm import Alarm
 from lingspec.conformance.runner.arena import Arena
+from lingspec.conformance.runner.outcome import CandidateInfo, Outcome, TargetRefused
 from lingspec.conformance.runner.protocol import Closed, TimedOutError, digest, plain, receive, send
 from lingspec.conformance.runner.results import one_line, printable, unpacked
 from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Server
@@ -26,55 +26,6 @@ __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetR
 
 HISTORY = 6  # calls that are remembered, with their inputs
 EACH = 4  # of so many waits for late writes one is waited, the first of a process among them
-
-
-class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
-    """The target cannot be had; ``kind`` is ``usage``, ``environment`` or ``integrity``."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TargetRefused, (self.kind, str(self))
-
-
-@dataclass(frozen=True)
-class CandidateInfo:
-    """What a candidate declares, as its process told it."""
-
-    index: int
-    name: str
-    op: str
-    profile: str | dict[str, str] | None
-    backward: bool
-    array: str
-    cost: str
-    deterministic: bool
-    batch_invariant: bool
-    takes: list[tuple[str, int, bool]] | None  # name, kind of parameter, whether it has a default
-    extra: dict[str, Any]
-    nan_safe: bool = False  # NaN in what is not read changes nothing
-    chooses: bool = True  # it has a `supports`
-
-
-@dataclass
-class Outcome:
-    """What one call came to: ``ok``, ``wrong`` (not a result), ``crash``, ``timeout``, ``forged``.
-
-    ``tampered`` says what the candidate did to what is the judge's, since it was last asked.
-    """
-
-    status: str
-    outputs: list[Tensor] = field(default_factory=list)
-    error: str = ""
-    trace: str = ""
-    shared: list[bool] = field(default_factory=list)
-    device: list[str] = field(default_factory=list)
-    changed: str | None = None  # an input, or memory around it, that is not what it was
-    overwritten: str | None = None  # a result of the call before, which this one changed
-    mutated: dict[str, Tensor] = field(default_factory=dict)
-    tampered: list[str] = field(default_factory=list)
 
 
 class Host:

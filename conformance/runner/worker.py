@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
 from lingspec.conformance.runner.arena import Slot, as_bytes, view
+from lingspec.conformance.runner.arguments import field, nested
 from lingspec.conformance.runner.protocol import Closed, digest, receive, restored, send
 from lingspec.conformance.runner.sources import sources
 from lingspec.conformance.runner.watch import Watch
@@ -136,7 +136,7 @@ class Worker:
         result = candidate.function(*positional, **arguments)
         nothing = result is None and not any("." not in n for n in request["outputs"])
         outputs = [] if nothing else _taken(result, array)
-        outputs += _taken([_field(holder, n) for n, holder in fields.items()], array)
+        outputs += _taken([field(holder, n) for n, holder in fields.items()], array)
         wrong = _wrong_type(outputs, request["outputs"])
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
         if not wrong and trained and not any(x.requires_grad for x in outputs):
@@ -203,32 +203,6 @@ class Worker:
             whole = whole.cuda()
         _forbid_guards(whole.data_ptr(), slots, whole.numel())
         return {s.name: view(whole, s) for s in slots}, whole
-
-
-def nested(given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of one head, ``weights.norm``: a mapping, an object, or a list of objects."""
-    made = {n: x for n, x in given.items() if "." not in n}
-    for head, kind in kinds.items():
-        inside = {n.partition(".")[2]: x for n, x in given.items() if n.startswith(f"{head}.")}
-        if kind == "mapping":
-            made[head] = inside
-        elif inside and kind == "objects":
-            by_number: dict[int, dict[str, Any]] = {}
-            for name, x in inside.items():
-                number, _, field = name.partition(".")
-                by_number.setdefault(int(number), {})[field] = x
-            made[head] = [SimpleNamespace(**by_number[n]) for n in sorted(by_number)]
-        elif inside:
-            made[head] = SimpleNamespace(**inside)
-    return made
-
-
-def _field(holder: Any, name: str) -> Any:
-    """What a call left in a field of an argument; None where it took the field away."""
-    *numbers, field = name.split(".")[1:]
-    for number in numbers:
-        holder = holder[int(number)]
-    return getattr(holder, field, None)
 
 
 def _bytes(x: Tensor) -> bytes:

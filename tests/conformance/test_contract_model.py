@@ -10,7 +10,7 @@ from lingspec.conformance.accuracy.profiles import profile
 from lingspec.conformance.adapters.reference import model
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.contracts.model import ALL_CONFIGS, run
-from lingspec.conformance.runner.worker import nested
+from lingspec.conformance.runner.arguments import nested
 
 OF = contract("model")
 
