@@ -44,3 +44,15 @@ def takes_an_offset_of_zero_for_one_not_set(*call: Tensor, **options: Any) -> Re
 )
 def never_takes_the_scale_below_a_hundredth(*call: Tensor, scale: float, **options: Any) -> Result:
     return attention(*call, scale=max(scale, 0.01), **options)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="value columns are stored in vectors of 16: the last 8 of 8, 24 or 40 are not",
+)
+def stores_values_in_vectors_of_sixteen(*call: Tensor, **options: Any) -> Result:
+    o, lse = attention(*call, **options)
+    o[..., o.shape[-1] // 16 * 16 :] = 0.0
+    return o, lse

@@ -61,3 +61,30 @@ def holds_one_row_less_than_its_pages(
 )
 def never_takes_the_scale_of_a_step_below_a_hundredth(*call: Tensor, scale: float) -> Result:
     return decode(*call, scale=max(scale, 0.01))
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="the last 8 of 8 or 24 rotated dims are left out of the score",
+)
+def scores_rotated_dims_in_vectors_of_sixteen(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor, *,
+    scale: float,
+) -> Result:  # fmt: skip
+    read = torch.arange(q_rope.shape[-1]) < q_rope.shape[-1] // 16 * 16
+    return decode(q_latent, q_rope * read, cache, pages, lengths, scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="the cache ends one page early: the last page is read as the one before it",
+)
+def ends_the_cache_one_page_early(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor, *,
+    scale: float,
+) -> Result:  # fmt: skip
+    return decode(q_latent, q_rope, cache, pages.clamp(max=len(cache) - 2), lengths, scale=scale)
