@@ -141,6 +141,13 @@ def _positions(x: Tensor, _: int) -> Iterator[tuple[str, Tensor]]:
         yield "a negative position", _with(x, 0, -1)
 
 
+def _tokens(x: Tensor, _: int) -> Iterator[tuple[str, Tensor]]:
+    """Members of a vocabulary."""
+    if x.numel():
+        yield "a token behind the vocabulary", _with(x, 0, 1 << 30)
+        yield "a token below 0", _with(x, 0, -1)
+
+
 def _with(x: Tensor, place: int, value: int) -> Tensor:
     other = x.clone()
     other.view(-1)[place] = value
@@ -149,5 +156,5 @@ def _with(x: Tensor, place: int, value: int) -> Tensor:
 
 _MEANINGS: dict[str, Callable[[Tensor, int], Iterator[tuple[str, Tensor]]]] = {
     "ends": _ends, "slots": _slots, "ids": _ids, "lengths": _lengths, "pages": _pages,
-    "positions": _positions,
+    "positions": _positions, "tokens": _tokens,
 }  # fmt: skip

@@ -33,7 +33,7 @@ class TensorSpec:
     axes: str  # letters, as in the specification
     dtype: str  # "input", "state" (float32, float64 for float64), "index", or a dtype's own name
     optional: bool = False
-    means: str = ""  # of indices: ends, slots, ids, lengths, pages (`bad_input`)
+    means: str = ""  # of indices: a key of `bad_input._MEANINGS`
     within: str = ""  # of indices: the axes whose sizes, multiplied, they stay below
     free: bool = False  # more axes, or fewer, may stand before the last
 
@@ -94,7 +94,7 @@ class Algebra:
     bitwise: bool = True  # the past has the same bits, not only the same numbers
     aligned: str | None = None  # the axis of keys whose last member belongs to the last of causal
     stateful: str | None = None  # the axis along which a call may be cut
-    # The argument that carries the state in, the result out; of several, those that a call has.
+    # The arguments that carry a state in, the results out: those that a call has.
     state: tuple[tuple[str, str], ...] = ()
     packed: str | None = None  # the axis along which sequences are laid end to end
     ends: Mapping[str, str] = field(default_factory=dict)  # by axis, the argument with their ends
@@ -151,7 +151,8 @@ class Contract:
     relations: Mapping[str, Relation] = field(default_factory=dict)
     splits: Mapping[str, Split] = field(default_factory=dict)
     parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # second half along an axis
-    # Arguments named before a dot: "mapping" of the names behind it, or "object" with such fields.
+    # Arguments named before a dot: "mapping" of the names behind it, an "object" with such fields,
+    # or "objects", a list of them by number.
     nested: Mapping[str, str] = field(default_factory=dict)
     # Parts of a call that are on their own: by axis, which members.
     regions: Callable[[Call], list[dict[str, slice]]] | None = None

@@ -9,13 +9,15 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lingspec.conformance.adapter import Declaration, declarations
 
-__all__ = ["KINDS", "Entry", "honest", "load", "mutants"]
+__all__ = ["KINDS", "Entry", "find", "honest", "load", "mutants"]
 
 KINDS = ("mutants", "honest")
 REQUIRED = {"mutants": ("laws", "source", "looks_like"), "honest": ("differs",)}
@@ -62,10 +64,8 @@ def load(kind: str) -> dict[str, Entry]:
     Raises:
         ValueError: a name is used twice, or a declaration lacks what its kind requires.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(KINDS)}")
     found: dict[str, Entry] = {}
-    for module in modules(f"lingspec.conformance.{kind}"):
+    for module in modules(_package(kind)):
         for entry in entries(module, REQUIRED[kind]):
             if entry.name in found:
                 raise ValueError(
@@ -73,6 +73,33 @@ def load(kind: str) -> dict[str, Entry]:
                 )
             found[entry.name] = entry
     return found
+
+
+def find(kind: str, name: str) -> Entry | None:
+    """The entry of a name, or None: only the module that defines it is imported.
+
+    Raises:
+        ValueError: ``kind`` is none.
+    """
+    line = re.compile(rf"^def {re.escape(name)}\(", re.MULTILINE)
+    for module in modules(_package(kind)):
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None or not line.search(_text(spec.origin)):
+            continue
+        for entry in entries(module, REQUIRED[kind]):
+            if entry.name == name:
+                return entry
+    return None
+
+
+def _package(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(KINDS)}")
+    return f"lingspec.conformance.{kind}"
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def mutants() -> dict[str, Entry]:

@@ -99,8 +99,12 @@ class Session:
 
     # -- calling -----------------------------------------------------------------------------
 
-    def run(self, call: Call | None = None, *, poison: str = "nan") -> dict[str, Tensor]:
+    def run(
+        self, call: Call | None = None, *, poison: str = "nan", backward: bool = False
+    ) -> dict[str, Tensor]:
         """The candidate's results of ``call`` (of the case, if none is given), by name.
+
+        ``backward`` lets the programs of emulated kernels run from the last to the first.
 
         Raises:
             Stop: there are none: the candidate crashed, hung or returned something else, or does
@@ -111,7 +115,7 @@ class Session:
             answer = self.supported(call)
             if answer is not True:
                 raise Refused(str(answer))
-        outcome = self._called(call, poison=poison)
+        outcome = self._called(call, poison=poison, backward=backward)
         names = self.contract.returned(call)
         results = dict(zip(names, outcome.outputs, strict=True))
         for name, shared in zip(names, outcome.shared, strict=True):
@@ -164,13 +168,16 @@ class Session:
             told["has_state"] = any(into in call.tensors for into, _ in state)
         return told
 
-    def _called(self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan") -> Outcome:
+    def _called(
+        self, call: Call, *, grad: tuple[str, ...] = (), poison: str = "nan",
+        backward: bool = False,
+    ) -> Outcome:  # fmt: skip
         outcome = self.host.call(
             self.candidate.index, call.tensors, call.params,
             positional=self.contract.positional, outputs=self.contract.returned(call),
             mutable=self.contract.mutable, nested=self.contract.nested, grad=grad,
             cotangents=call.cotangents if grad else None, poison=poison, far=call.far,
-            config=self.case.seed,
+            config=self.case.seed, backward=backward,
         )  # fmt: skip
         for text in outcome.tampered:
             self.fail(text, law="integrity", status="REJECTED")

@@ -93,6 +93,8 @@ class HybridCache:
             wide = isinstance(layer, LightningCache) and self.dtype != torch.float64
             dtype = torch.float32 if wide else self.dtype
             require(held.dtype == dtype, name, "dtype", held.dtype, f"{dtype}")
+            device = self.due.device
+            require(held.device == device, name, "device", held.device, f"{device}")
 
     def saw(self, positions: Tensor, valid: Tensor) -> None:
         """Note that tokens at ``positions`` (B, T) came; ``valid`` is of all tokens now."""

@@ -58,7 +58,7 @@ class Ready:
     x: Tensor  # (B, T, D); empty until the embeddings are there
 
 
-def ready(call: Call, config: LingConfig, dtype: torch.dtype) -> Ready:
+def ready(call: Call, config: LingConfig, dtype: torch.dtype, device: torch.device) -> Ready:
     """Check a call, and note in its cache which tokens it brings.
 
     Raises:
@@ -68,7 +68,7 @@ def ready(call: Call, config: LingConfig, dtype: torch.dtype) -> Ready:
         config = dataclasses.replace(config, decay_layer_origin=call.decay_layer_origin)
     ids, cache = call.input_ids, call.cache
     require(callable(call.tap), "tap", "type", type(call.tap).__name__, "a function")
-    _check_ids(ids, config)
+    _check_ids(ids, config, device)
     if cache is not None:
         _check_cache(cache, config, len(ids), dtype)
     valid = _valid(ids, call.attention_mask, cache)
@@ -78,11 +78,12 @@ def ready(call: Call, config: LingConfig, dtype: torch.dtype) -> Ready:
     return Ready(config, ids, positions, valid, cache, call.tap, torch.empty(0, dtype=dtype))
 
 
-def _check_ids(ids: Tensor, config: LingConfig) -> None:
+def _check_ids(ids: Tensor, config: LingConfig, device: torch.device) -> None:
     require(isinstance(ids, Tensor), "input_ids", "type", type(ids).__name__, "Tensor")
     told = (tuple(ids.shape), ids.dtype)
     ok = ids.dim() == 2 and ids.dtype in INTEGERS
     require(ok, "input_ids", "shape and dtype", told, "(B, T) of int32 or int64")
+    require(ids.device == device, "input_ids", "device", ids.device, f"{device}, as the weights")
     size = config.vocab_size
     wrong = ids[(ids < 0) | (ids >= size)].tolist()
     require(not wrong, "input_ids", "values", wrong[:3], f"integers from 0 to {size - 1}")
@@ -134,6 +135,8 @@ def _positions(
     shape = tuple(positions.shape)
     require(shape == (B, T), name, "shape", shape, f"({B}, {T}), as input_ids")
     require(positions.dtype in INTEGERS, name, "dtype", positions.dtype, "int32 or int64")
+    require(positions.device == ids.device, name, "device", positions.device,
+            f"{ids.device}, as input_ids")  # fmt: skip
     require(bool((positions >= 0).all()), name, "values", _some(positions), "integers >= 0")
     if cache is None or not T:
         return positions

@@ -65,7 +65,7 @@ class LingModel:
         config = self.config
         if decay_layer_origin is not None:
             config = dataclasses.replace(config, decay_layer_origin=decay_layer_origin)
-        return HybridCache.empty(config, batch, self._dtype())
+        return HybridCache.empty(config, batch, self._kind()[0])
 
     def __call__(
         self, input_ids: Tensor, positions: Tensor | None = None,
@@ -156,7 +156,7 @@ class LingModel:
             ContractError: an argument is not as above.
         """
         _check_draws(max_new_tokens, temperature, seed)
-        valid = ready(Call(input_ids, None, attention_mask), self.config, self._dtype()).valid
+        valid = ready(Call(input_ids, None, attention_mask), self.config, *self._kind()).valid
         shape = tuple(input_ids.shape)
         require(shape[1] >= 1, "input_ids", "shape", shape, "(B, T), T >= 1")
         some = bool(valid.any(dim=1).all())
@@ -189,8 +189,8 @@ class LingModel:
 
     def _body(self, calls: Sequence[Call], done: Done) -> list[Ready]:
         """The calls, with their hidden states after the last norm."""
-        config, dtype = self.config, self._dtype()
-        runs = [ready(call, config, dtype) for call in calls]
+        config = self.config
+        runs = [ready(call, config, *self._kind()) for call in calls]
         for run in runs:
             run.x = tapped(run.tap, "embeddings", self.embed(run.input_ids))
         for layer in range(config.num_hidden_layers):
@@ -233,9 +233,10 @@ class LingModel:
                 logits.append(work((work(x) @ weight.mT).to(x.dtype)))
         return [torch.cat(logits, dim=-1) for logits in made]
 
-    def _dtype(self) -> torch.dtype:
-        """That of the activations."""
-        return self.weights["model.norm.weight"].dtype
+    def _kind(self) -> tuple[torch.dtype, torch.device]:
+        """Dtype and device of the activations."""
+        weight = self.weights["model.norm.weight"]
+        return weight.dtype, weight.device
 
 
 def _check_draws(count: int, temperature: float, seed: int | None) -> None:

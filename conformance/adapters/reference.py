@@ -1,7 +1,9 @@
 """The reference itself as a candidate: what the suite must accept first of all."""
 
+import torch
+
 from lingspec.conformance.adapter import implements
-from lingspec.reference import LingConfig, layers
+from lingspec.reference import LingConfig, LingModel, layers
 from lingspec.reference import add_rms_norm as _add_rms_norm
 from lingspec.reference import fp8_dequantize as _fp8_dequantize
 from lingspec.reference import fp8_quantize as _fp8_quantize
@@ -179,3 +181,21 @@ def mtp_layer(x, embedded, weights, config, *, layer, positions, cache=None):  #
         layers.mtp_layer, x, embedded, weights=weights, config=config, layer=layer,
         positions=positions, cache=cache,
     )  # fmt: skip
+
+
+@implements("model", profile=LAYERS)
+def model(input_ids, weights, config, *, positions, cache=None):  # type: ignore[no-untyped-def]
+    made = LingModel(LingConfig.from_dict(config), weights)
+    held = None
+    if cache is not None:
+        held = made.new_cache(len(input_ids))
+        held.layers = [
+            LightningCache(c.state) if hasattr(c, "state") else LatentCache(c.rows) for c in cache
+        ]
+        seen = next(c.rows.shape[1] for c in held.layers if isinstance(c, LatentCache))
+        held.valid = torch.ones(len(input_ids), seen, dtype=torch.bool)
+        held.due = torch.full_like(held.due, seen)
+    logits = made(input_ids, positions, cache=held)
+    for given, now in zip(cache or (), held.layers if held else (), strict=True):
+        vars(given).update(vars(now))
+    return logits

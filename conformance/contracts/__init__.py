@@ -15,7 +15,7 @@ OPS = (
     "interleaved_rope", "qk_norm_rope", "lightning_log_decay", "lightning_attention",
     "lightning_decode", "mla_attention", "mla_decode", "merge_attention", "latent_cache_write",
     "moe_logits", "moe_route", "moe_experts", "swiglu", "fp8_quantize", "fp8_dequantize",
-    "lightning_layer", "mla_layer", "moe_block", "decoder_layer", "mtp_layer",
+    "lightning_layer", "mla_layer", "moe_block", "decoder_layer", "mtp_layer", "model",
 )  # fmt: skip
 
 

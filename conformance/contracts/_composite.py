@@ -9,7 +9,7 @@ Letters: B batch, T tokens, D hidden size, L layer, S cached rows, H heads, K he
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +18,20 @@ from torch import Generator, Tensor
 
 from lingspec.conformance import values
 from lingspec.conformance.accuracy.analysis import Analysis
-from lingspec.conformance.accuracy.limits import ANYTHING, Limits
+from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.running import Running, running
 from lingspec.conformance.case import Call, Case, CaseError, dtype_of
 from lingspec.conformance.contract import Contract, Pick, Relation, TensorSpec, Values
-from lingspec.conformance.contracts._margins import near_ties
+from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
 from lingspec.reference.layout import FLOAT32, layer_tensors
 from lingspec.reference.synthetic import Synthetic
 
 __all__ = [
-    "CONFIGS", "FAMILIES", "LAWS", "LAYOUTS", "SIGNATURE", "Composite", "contract_of", "shifted",
+    "BASE", "CONFIGS", "FAMILIES", "LAWS", "LAYOUTS", "OFFSETS", "SIGNATURE", "Composite",
+    "cache_of", "contract_of", "moved", "shifted", "told", "weights_of",
 ]  # fmt: skip
 
 BASE = LingConfig(
@@ -82,6 +83,36 @@ def told(config: LingConfig) -> dict[str, Any]:
     return {**config.to_dict(), "decay_layer_origin": config.decay_layer_origin}
 
 
+def weights_of(
+    config: LingConfig, names: Iterable[str], seed: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, as the arguments of a call."""
+    wide = dtype_of("state", dtype)
+    made = Synthetic(config, seed % 97, torch.float32)
+    found = {name: made[name] for name in names}
+    for name, x in found.items():
+        if name.endswith(FLOAT32):  # biases so far apart that most margins are wide
+            order = torch.randperm(x.numel(), generator=values.rng(seed, "bias"))
+            found[name] = 0.25 * order.float() - 1.0
+    return {
+        f"weights.{name}": x.to(wide if name.endswith(FLOAT32) else dtype)
+        for name, x in found.items()
+    }
+
+
+def cache_of(
+    config: LingConfig, layer: int, a: Mapping[str, int], g: Generator, dtype: torch.dtype
+) -> Tensor:
+    """What a layer keeps of earlier tokens: rows of MLA, the state of Lightning."""
+    if config.is_mla(layer):
+        width = config.kv_lora_rank + config.qk_rope_head_dim
+        rows = torch.randn(a["B"], a["S"], width, generator=g, dtype=torch.float64)
+        return rows.to(dtype)
+    H, K = config.num_attention_heads, config.head_dim
+    state = torch.randn(a["B"], H, K, K, generator=g, dtype=torch.float64)
+    return (0.5 * state).to(dtype_of("state", dtype))
+
+
 @dataclass(frozen=True)
 class Composite:
     """A composite op: the function of the reference, and which layers and caches it takes."""
@@ -111,37 +142,13 @@ class Composite:
         start = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])
         first = a["S"] if "cache" in case.flags else start[:, None]
         tensors["positions"] = first + torch.arange(a["T"]).expand(a["B"], a["T"])
-        tensors |= self._weights(config, a["L"], case.seed, dtype)
+        names = (name for name, _ in layer_tensors(config, a["L"]))
+        tensors |= weights_of(config, names, case.seed, dtype)
         if "cache" in case.flags:
-            tensors |= self._cache(config, a, g, dtype)
+            kind = "rows" if config.is_mla(a["L"]) else "state"
+            tensors[f"cache.{kind}"] = cache_of(config, a["L"], a, g, dtype)
         params = {"config": told(config), "layer": a["L"]}
         return Call(case.op, tensors, params)
-
-    def _weights(
-        self, config: LingConfig, layer: int, seed: int, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        wide = dtype_of("state", dtype)
-        made = Synthetic(config, seed % 97, torch.float32)
-        found = {name: made[name] for name, _ in layer_tensors(config, layer)}
-        for name, x in found.items():
-            if name.endswith(FLOAT32):  # biases so far apart that most margins are wide
-                order = torch.randperm(x.numel(), generator=values.rng(seed, "bias"))
-                found[name] = 0.25 * order.float() - 1.0
-        return {
-            f"weights.{name}": x.to(wide if name.endswith(FLOAT32) else dtype)
-            for name, x in found.items()
-        }
-
-    def _cache(
-        self, config: LingConfig, a: Mapping[str, int], g: Generator, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        if config.is_mla(a["L"]):
-            width = config.kv_lora_rank + config.qk_rope_head_dim
-            rows = torch.randn(a["B"], a["S"], width, generator=g, dtype=torch.float64)
-            return {"cache.rows": rows.to(dtype)}
-        H, K = config.num_attention_heads, config.head_dim
-        state = torch.randn(a["B"], H, K, K, generator=g, dtype=torch.float64)
-        return {"cache.state": (0.5 * state).to(dtype_of("state", dtype))}
 
     def draw(self, pick: Pick, law: str, cost: str, dtype: str) -> Case:
         """Structure first, then values; a cache where the law cuts."""
@@ -204,12 +211,8 @@ class Composite:
         found = Analysis(op, self.inputs, self._there(call), self._forms()).authority(call, profile)
         if "router_logits" not in seen:
             return found
-        y, near = found["y"], near_ties(seen["router_logits"], call)[..., None]
-        room = torch.zeros_like(y.bound).masked_fill(near, ANYTHING)
-        found["y"] = dataclasses.replace(
-            y, bound=torch.maximum(y.bound, room), likely=torch.maximum(y.likely, room),
-            deviation=y.deviation.masked_fill(near, 0.0),
-        )  # fmt: skip
+        near = near_ties(seen["router_logits"], call, call.params["layer"])
+        found["y"] = open_where(found["y"], near[..., None])
         return found
 
     def variants(self, call: Call, profile: Profile) -> list[dict[str, Any]]:
@@ -231,7 +234,11 @@ class Composite:
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Arguments, but for the weights, which are named by the configuration."""
         more = (TensorSpec("embedded", "BTD", "input"),) if self.embedded else ()
-        specs = (TensorSpec("x", "BTD", "input"), *more, TensorSpec("positions", "BT", "index"))
+        specs = (
+            TensorSpec("x", "BTD", "input"),
+            *more,
+            TensorSpec("positions", "BT", "index", means="positions"),
+        )
         return (*specs, *self._caches()) if self.cached else specs
 
     @property
@@ -249,8 +256,9 @@ class Composite:
         return tuple(specs[kind] for kind in sorted(kinds))
 
 
-def _moved(call: Call, g: Generator) -> Call | None:
-    if "cache.rows" in call.tensors or "cache.state" in call.tensors:
+def moved(call: Call, g: Generator) -> Call | None:
+    """All positions later by the same, where no cache has earlier ones."""
+    if any(name.startswith("cache.") for name in call.tensors):
         return None
     by = (1, 64, 1000)[int(torch.randint(0, 3, (1,), generator=g))]
     return call.with_tensors(positions=call.tensors["positions"] + by)
@@ -260,7 +268,7 @@ def _unmoved(before: Values, after: Values, _: Call) -> bool:
     return torch.allclose(before["y"], after["y"], rtol=1e-9, atol=1e-9)
 
 
-shifted = Relation("all positions later by the same", "invariance", _moved, _unmoved)
+shifted = Relation("all positions later by the same", "invariance", moved, _unmoved)
 
 
 def contract_of(composite: Composite, **more: Any) -> Contract:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy import functions
 from lingspec.conformance.accuracy.choices import routed
+from lingspec.conformance.accuracy.limits import ANYTHING, Limits
 from lingspec.conformance.accuracy.running import Running, stored
 from lingspec.conformance.case import Call
 from lingspec.reference import moe_route
 from lingspec.reference.config import LingConfig
 
-__all__ = ["near_ties"]
+__all__ = ["near_ties", "open_where"]
 
 
-def near_ties(logits: Running, call: Call) -> Tensor:
+def near_ties(logits: Running, call: Call, layer: int) -> Tensor:
     """(B, T) bool: what may be wrong with the router's logits (B, T, E) may exchange experts."""
-    config, layer = LingConfig.from_dict(call.params["config"]), call.params["layer"]
+    config = LingConfig.from_dict(call.params["config"])
     bias = call.tensors[f"weights.model.layers.{layer}.mlp.gate.expert_bias"]
     biased = functions.sigmoid(logits.flatten(0, 1)) + stored(bias, logits.profile)
     groups, top = config.n_group, config.topk_group
@@ -28,3 +31,12 @@ def near_ties(logits: Running, call: Call) -> Tensor:
     free = torch.zeros(experts.shape[0], dtype=torch.bool)
     choice = routed(biased, experts, free, groups=groups, top_groups=top, likely=not call.coherent)
     return choice.undecided().reshape(logits.shape[:2])
+
+
+def open_where(limits: Limits, undecided: Tensor) -> Limits:
+    """The same limits, but anything is right where ``undecided``, which broadcasts, is true."""
+    room = torch.zeros_like(limits.bound).masked_fill(undecided, ANYTHING)
+    return dataclasses.replace(
+        limits, bound=torch.maximum(limits.bound, room), likely=torch.maximum(limits.likely, room),
+        deviation=limits.deviation.masked_fill(undecided, 0.0),
+    )  # fmt: skip

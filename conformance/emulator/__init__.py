@@ -11,13 +11,18 @@ Triton is imported before that.
         candidate.run(x)
     assert emulator.launches() > 0
 
-What it does not show: races between programs or warps, compiler bugs, timing, shared
-memory and registers that run out, the contraction of a product and a sum into one fma,
-the order in which a tensor core adds, the error of approximate ``exp``, a variable that
-changes its type inside a loop, masked-off lanes of a load without ``other`` (they read 0;
-a GPU leaves them undefined). A float64 fma rounds twice under Triton 3.6. Refused: 8-bit
-floats, ``dot_scaled``, inline assembly, ``:=`` inside an operand, and what Triton's front
-end refuses. A descriptor's float32 is rounded to nearest tf32 only where it says so
+The programs of a launch run one after another, in the order of the grid or against it
+(``select_order``): of races between programs it shows those that an order shows. The front end
+runs for the first of them, others that do the same are played from a tape (`tape`).
+
+What it does not show: other races between programs, races between warps, compiler bugs,
+timing, shared memory and registers that run out, the contraction of a product and a sum
+into one fma, the order in which a tensor core adds, the error of approximate ``exp``, a
+variable that changes its type inside a loop, masked-off lanes of a load without ``other``
+(they read 0; a GPU leaves them undefined). A float64 fma rounds twice under Triton 3.6.
+Refused: 8-bit floats, ``dot_scaled``, inline assembly, ``:=`` inside an operand, and what
+Triton's front end refuses.
+A descriptor's float32 is rounded to nearest tf32 only where it says so
 (``round_f32_to_tf32``, Triton 3.9), as on hardware; every other float32 product truncates.
 
 Where torch rounds twice, this does not: an integer or a float64 goes to bfloat16 in one
@@ -51,6 +56,7 @@ __all__ = [
     "install_on_import",
     "launches",
     "select_config",
+    "select_order",
     "uninstall",
     "watch",
 ]
@@ -69,6 +75,7 @@ class _State:
         self.emulator: Any = None
         self.launched = 0
         self.index = 0
+        self.backward = False
         self.configs: dict[str, int] = {}
 
 
@@ -193,6 +200,15 @@ def select_config(index: int | None) -> None:
             None is the first.
     """
     _STATE.index = index or 0
+
+
+def select_order(*, backward: bool) -> None:
+    """Choose whether the programs of a launch run from the last to the first from now on.
+
+    A GPU promises no order. Only kernels are run so that were launched before and had neither an
+    atomic operation nor a ``while``: programs of others may wait for one another.
+    """
+    _STATE.backward = backward
 
 
 def configs() -> dict[str, int]:

@@ -80,6 +80,7 @@ class Builder(_Interpreter):  # type: ignore[misc] # Triton has no types
         self.options: Any = replace(interpreter.InterpreterOptions(), **changes)
         self.codegen_fns["min_dot_size"] = min_dot_size(target)
         self.grid_idx = (0, 0, 0)
+        self.waited = False  # since it was set: whether there was an atomic operation
 
     # what is no operation of the language
 
@@ -235,6 +236,7 @@ class Builder(_Interpreter):  # type: ignore[misc] # Triton has no types
         interpreter._interpreter.store(address, values, lanes)
 
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, *order: Any) -> Handle:
+        self.waited = True
         lanes = np.ones(ptr.data.shape, np.bool_)
         MEMORY.check("atomic", ptr.data, lanes, val.data.itemsize, self.grid_idx)
         wanted = cmp.data.view(f"u{val.data.itemsize}")
@@ -247,6 +249,7 @@ class Builder(_Interpreter):  # type: ignore[misc] # Triton has no types
     def create_atomic_rmw(
         self, rmw: Any, ptr: Handle, val: Handle, mask: Handle, sem: Any, scope: Any
     ) -> Handle:
+        self.waited = True
         dtype = val.dtype.scalar
         MEMORY.check("atomic", ptr.data, mask.data, val.data.itemsize, self.grid_idx)
         if rmw == ir.ATOMIC_OP.XCHG:

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Emulator:
         self._state = state
         self._rewritten: dict[Any, Any] = {}
         self._params: dict[Any, dict[str, Any]] = {}
+        self._free: dict[Any, bool] = {}  # kernels whose programs wait for no other
 
     def call(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a jitted function from another."""
@@ -60,17 +62,21 @@ class Emulator:
         tape = Tape(self.semantic, lambda: fn(**arguments))
         self.builder.set_grid_dim(*extent)
         tape.torn = math.prod(extent) == 1  # nothing to play again
+        places = product(*map(range, reversed(extent)))  # z, y, x: x runs fastest
+        if self._state.backward and self._free.get(kernel.fn):
+            places = iter([*places][::-1])
+        self.meaning.waited = self.builder.waited = False
         try:
-            for z in range(extent[2]):
-                for y in range(extent[1]):
-                    for x in range(extent[0]):
-                        self.builder.set_grid_idx(x, y, z)
-                        tape.program()
+            for z, y, x in places:
+                self.builder.set_grid_idx(x, y, z)
+                tape.program()
         except EmulatorError:
             raise
         except Exception as error:
             where = f"kernel {kernel.fn.__name__}, program {self.builder.grid_idx}"
             raise interpreter.InterpreterError(f"{where}: {error!r}") from error
+        waited = self.meaning.waited or self.builder.waited
+        self._free[kernel.fn] = not waited and self._free.get(kernel.fn, True)
 
     def _parameters(self, kernel: Any) -> dict[str, Any]:
         """Return the kernel's parameters by name, with what the launch specializes on."""

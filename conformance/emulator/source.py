@@ -49,6 +49,7 @@ class Meaning:
 
     comparisons = tuple(_OPERATORS.values())
     combining = False  # whether a reduction's function runs, on tiles that stand for scalars
+    waited = False  # since it was set: whether there was a `while`
 
     def __init__(self, semantic: Any) -> None:
         self.semantic = semantic
@@ -130,6 +131,11 @@ class Meaning:
             raise Refused(f"a tile of shape {shape} as a condition, expected a scalar")
         return value
 
+    def turn(self, value: Any) -> Any:
+        """Return what a ``while`` branches on."""
+        self.waited = True
+        return self.condition(value)
+
     def choice(self, test: Any, body: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
         """Return ``body if test else orelse``, element by element in a reduction."""
         if Meaning.combining and isinstance(test, tl.tensor):
@@ -182,19 +188,19 @@ class _Rewriter(ast.NodeTransformer):
         return _call("chain", node.left, *links)
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        return self._branch(node)
+        return self._branch(node, "condition")
 
     def visit_While(self, node: ast.While) -> ast.AST:
-        return self._branch(node)
+        return self._branch(node, "turn")
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         _refuse_walrus(node)
         self.generic_visit(node)
         return _call("choice", node.test, _later(node.body), _later(node.orelse))
 
-    def _branch(self, node: ast.If | ast.While) -> ast.AST:
+    def _branch(self, node: ast.If | ast.While, meaning: str) -> ast.AST:
         self.generic_visit(node)
-        node.test = _call("condition", node.test)
+        node.test = _call(meaning, node.test)
         return node
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:

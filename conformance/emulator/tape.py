@@ -254,7 +254,8 @@ class _Own(Handles):  # type: ignore[misc] # Triton has no types
     """
 
     def __init__(self, recorder: Recorder, register: int, dtype: Any) -> None:
-        self.recorder, self.register, self.dtype, self.attr = recorder, register, dtype, {}
+        self.recorder, self.register, self.dtype = recorder, register, dtype
+        self.attr: dict[str, Any] = {}
 
     @property
     def data(self) -> np.ndarray[Any, Any]:

@@ -18,9 +18,8 @@ def check(session: Session) -> None:
     contract, whole = session.contract, session.authority
     letter = contract.algebra.stateful
     assert letter is not None
-    into, out_of = next(
-        pair for pair in contract.algebra.state if pair[1] in contract.returned(session.call)
-    )
+    there = contract.returned(session.call)
+    states = {out_of: into for into, out_of in contract.algebra.state if out_of in there}
     session.expect("authority", session.run(), whole)
 
     cut = session.case.cut
@@ -29,11 +28,13 @@ def check(session: Session) -> None:
     at = _place(session, letter, cut)
     want = session.judged(head)
     text = f"the state handed over at {at} is not the state there"
-    if not session.expect("handover", {out_of: handed[out_of]}, {out_of: want[out_of]}, text):
+    if not session.expect("handover", handed, {name: want[name] for name in states}, text):
         return
-    carried = session.carried(handed, want)[out_of]
-    resumed = session.run(tail.with_tensors(**{into: carried.to(session.dtype_of(out_of))}))
-    session.expect("handover", resumed, {out_of: whole[out_of]}, f"after a cut at {at}")
+    carried = session.carried(handed, want)
+    between = {into: carried[name].to(session.dtype_of(name)) for name, into in states.items()}
+    resumed = session.run(tail.with_tensors(**between))
+    expected = {name: whole[name] for name in states}
+    session.expect("handover", resumed, expected, f"after a cut at {at}")
     for name in contract.returned(session.call):
         axis = index_of(contract, name, letter)
         if axis is None:

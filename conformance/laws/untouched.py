@@ -20,9 +20,9 @@ def declared(_: Contract) -> bool:
 def check(session: Session) -> None:
     """With each poison: what was not written would show. Every call compares every input byte.
 
-    What was returned is looked at again a moment later; a result of which nothing was written was
-    not computed. And a call of the same shapes with values in another order, which must leave these
-    results as they are.
+    What was returned is looked at again, in some cases a moment later; a result of which nothing
+    was written was not computed. And a call of the same shapes with values in another order, which
+    must leave these results as they are.
     """
     runs = []
     for poison in ("nan", "large"):

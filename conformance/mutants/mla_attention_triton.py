@@ -67,7 +67,7 @@ def forgets_to_rescale_the_tile_that_was_summed(*call: Any, **options: Any) -> R
 
 @mutant(
     OP,
-    law="packed",
+    law="determinism",
     profile=PROFILES,
     source="constructed after A08 https://github.com/inclusionAI/cuLA/pull/43",
     looks_like="the last tile of queries is stored over the first rows of the next sequence",

@@ -25,6 +25,7 @@ from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Serve
 __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
 
 HISTORY = 6  # calls that are remembered, with their inputs
+EACH = 4  # of so many waits for late writes one is waited, the first of a process among them
 
 
 class TargetRefused(RuntimeError):  # noqa: N818 - a refusal, reported as such
@@ -54,6 +55,7 @@ class CandidateInfo:
     takes: list[tuple[str, int, bool]] | None  # name, kind of parameter, whether it has a default
     extra: dict[str, Any]
     nan_safe: bool = False  # NaN in what is not read changes nothing
+    chooses: bool = True  # it has a `supports`
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Host:
         self.tampered: list[str] = []  # not yet told by an outcome
         self._results: dict[str, str] = {}  # digests of what the last call returned
         self._alarm: Alarm | None = None
+        self._waits = 0  # that this process was given
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
         self._start()
 
@@ -116,6 +119,9 @@ class Host:
 
     def supports(self, candidate: int, case: Mapping[str, Any]) -> bool | str:
         """What the candidate's `supports` says of a case: True, or why not."""
+        if not self.candidates[candidate].chooses:
+            self._buried()
+            return True
         request = {"do": "supports", "candidate": candidate, "case": dict(case)}
         reply = self._ask(request, self.timeout)
         if reply["status"] == "crash":  # it may have died of what an earlier call left behind
@@ -142,10 +148,12 @@ class Host:
         mutable: frozenset[str] = frozenset(), nested: Mapping[str, str] | None = None,
         grad: tuple[str, ...] = (), cotangents: Mapping[str, Tensor] | None = None,
         poison: str = "nan", far: Mapping[str, int] | None = None, config: int = 0,
+        backward: bool = False,
     ) -> Outcome:  # fmt: skip
         """Call a candidate on copies of ``tensors`` (with their strides) in shared memory.
 
-        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels.
+        ``config`` chooses, modulo their number, the configuration of emulated autotuned kernels;
+        ``backward``, that the programs of emulated kernels run from the last to the first.
         """
         given = {**tensors, **(cotangents or {})}
         self._undisturbed()
@@ -163,6 +171,7 @@ class Host:
             "slots": [s.as_json() for s in self.arena.slots.values()], "used": self.arena.used,
             "positional": list(positional), "outputs": list(outputs), "grad": list(grad),
             "cotangents": list(cotangents or {}), "nested": dict(nested or {}), "config": config,
+            "backward": backward,
         }  # fmt: skip
         reply, payload = self._exchange(request)
         if self.server.gone and self.sock is not None:
@@ -192,8 +201,13 @@ class Host:
         return self._ended(made)
 
     def settle(self, seconds: float = 0.0) -> list[str]:
-        """Look again at what the last call returned and was given: what happened to them since."""
-        time.sleep(seconds)
+        """Look again at what the last call returned and was given: what happened to them since.
+
+        Of those who ask to wait before, one in `EACH` does.
+        """
+        if seconds:
+            self._waits += 1
+            time.sleep(seconds if self._waits % EACH == 1 else 0.0)
         if self._results and self.sock is not None:
             reply, _ = self._exchange({"do": "again"})
             if reply["status"] == "ok":
@@ -233,6 +247,7 @@ class Host:
     def _start(self) -> None:
         self.history.clear()
         self._results = {}
+        self._waits = 0
         if self._alarm is not None:
             self._alarm.close()
         self._alarm = Alarm()
@@ -293,6 +308,19 @@ class Host:
         if "error" in told:
             told["error"] = one_line(told["error"])
         return reply | told, payload
+
+    def _buried(self) -> None:
+        """A process that died since its last answer is none of the next call's."""
+        if self.sock is None:
+            return
+        try:
+            gone = not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._dead(kill=False)
 
     def _lost(self) -> Outcome:
         """What a call comes to whose process is gone."""

@@ -120,13 +120,16 @@ def _registered(kind: str, name: str) -> list[Candidate]:
     """One entry of the registry, or all for ``*``."""
     from lingspec.conformance import registry
 
-    entries = registry.load(kind)
-    if name != "*" and name not in entries:
+    if name == "*":
+        entries = list(registry.load(kind).values())
+    else:
+        entries = [entry for entry in [registry.find(kind, name)] if entry is not None]
+    if not entries:
         raise TargetError(
             "usage", f"no target '{kind}:{name}'; `lingspec self-test --list` names all"
         )
     found = []
-    for entry in entries.values() if name == "*" else [entries[name]]:
+    for entry in entries:
         cost = "interpreted" if entry.module.endswith("_triton") else "native"
         declared = replace(entry.declaration, cost=entry.declaration.cost or cost)
         found.append(Candidate(entry.name, entry.function, declared))

@@ -99,6 +99,7 @@ class Worker:
             "deterministic": d.deterministic,
             "batch_invariant": d.batch_invariant,
             "nan_safe": d.nan_safe,
+            "chooses": d.supports is not None,
             "takes": takes,
             "extra": {k: v for k, v in d.extra.items() if isinstance(v, (str, int, float, tuple))},
         }
@@ -121,6 +122,7 @@ class Worker:
         poison.select(request["poison"])
         if (emulator := sys.modules.get("lingspec.conformance.emulator")) is not None:
             emulator.select_config(request["config"])
+            emulator.select_order(backward=request["backward"])
         inputs, whole = self._inputs(request)
         for name in request["grad"]:
             inputs[name] = inputs[name].detach().requires_grad_()
@@ -204,12 +206,18 @@ class Worker:
 
 
 def nested(given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of one head (``weights.norm``, ``cache.state``) as a mapping, or as an object."""
+    """Arguments of one head, ``weights.norm``: a mapping, an object, or a list of objects."""
     made = {n: x for n, x in given.items() if "." not in n}
     for head, kind in kinds.items():
         inside = {n.partition(".")[2]: x for n, x in given.items() if n.startswith(f"{head}.")}
         if kind == "mapping":
             made[head] = inside
+        elif inside and kind == "objects":
+            by_number: dict[int, dict[str, Any]] = {}
+            for name, x in inside.items():
+                number, _, field = name.partition(".")
+                by_number.setdefault(int(number), {})[field] = x
+            made[head] = [SimpleNamespace(**by_number[n]) for n in sorted(by_number)]
         elif inside:
             made[head] = SimpleNamespace(**inside)
     return made
@@ -217,7 +225,10 @@ def nested(given: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]
 
 def _field(holder: Any, name: str) -> Any:
     """What a call left in a field of an argument; None where it took the field away."""
-    return getattr(holder, name.partition(".")[2], None)
+    *numbers, field = name.split(".")[1:]
+    for number in numbers:
+        holder = holder[int(number)]
+    return getattr(holder, field, None)
 
 
 def _bytes(x: Tensor) -> bytes:

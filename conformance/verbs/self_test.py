@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 import random
 import threading
@@ -103,14 +104,18 @@ Job = tuple[str, list[tuple[str, str]], str, int, str]  # op, targets, profile, 
 
 
 def _rows(wanted: list[tuple[str, str, str]], given: dict[str, Any], tick: Tick) -> list[Row]:
-    """Every op's targets, dealt out to the workers."""
+    """Every op's targets, one job an op, which shares its authority; the largest ops first.
+
+    An op with more than its worker's share is dealt out.
+    """
     jobs: list[Job] = []
+    share = len(wanted) / given["workers"]
     for op in OPS:
         names = [(kind, name) for of, kind, name in wanted if of == op]
-        for n in range(given["workers"]):
-            if names[n :: given["workers"]]:
-                dealt = names[n :: given["workers"]]
-                jobs.append((op, dealt, given["profile"], given["seed"], given["without"]))
+        ways = min(given["workers"], math.ceil(len(names) / share))
+        for n in range(ways):
+            jobs.append((op, names[n::ways], given["profile"], given["seed"], given["without"]))
+    jobs.sort(key=lambda job: -len(job[1]))
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
     listener = threading.Thread(target=_listen, args=(told, tick))

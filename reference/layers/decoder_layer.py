@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.checks import check_cache, check_input, check_positions
 from lingspec.reference.layers.lightning_layer import lightning_layer
 from lingspec.reference.layers.mla_layer import mla_layer
 from lingspec.reference.layers.moe_block import Tap, mlp, moe_blocks, silent, tapped
@@ -41,11 +42,13 @@ def decoder_layer(
         valid:     (B, S) bool over all tokens seen, False at padding on the left.
         tap:       Sees and may replace ``layers.{layer}.attention``, what `moe_block` names,
                    ``layers.{layer}.mlp`` and ``layers.{layer}.output``, all (B, T, D).
-
         absorbed:  As `mla_layer`.
 
     Returns:
         (B, T, D), the dtype of ``x``.
+
+    Raises:
+        ContractError: a shape, a dtype or a device that is not as above, or another layer's cache.
 
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:974-1060.
@@ -62,6 +65,9 @@ def attended(
     cache: LightningCache | LatentCache | None, valid: Tensor | None, tap: Tap, absorbed: bool,
 ) -> Tensor:  # fmt: skip
     """The first half of `decoder_layer`: h."""
+    check_input(x, config)
+    check_positions(positions, x)
+    check_cache(cache, x, config, layer)
     name = f"model.layers.{layer}.input_layernorm.weight"
     normed = rms_norm(x, weights[name], eps=config.rms_norm_eps)
     now = None if valid is None else valid[:, valid.shape[1] - x.shape[1] :]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lingspec.reference.cache import LightningCache
 from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.checks import check_cache, check_input, check_positions
 from lingspec.reference.ops.gated_group_rms_norm import gated_group_rms_norm
 from lingspec.reference.ops.lightning_attention import lightning_attention
 from lingspec.reference.ops.lightning_log_decay import lightning_log_decay
@@ -48,9 +49,15 @@ def lightning_layer(
     Returns:
         (B, T, D), the dtype of ``x``.
 
+    Raises:
+        ContractError: a shape, a dtype or a device that is not as above.
+
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:828-882.
     """
+    check_input(x, config)
+    check_positions(positions, x)
+    check_cache(cache, x, config, layer)
     B, T, _ = x.shape
     H, K, eps = config.num_attention_heads, config.head_dim, config.rms_norm_eps
     name = f"model.layers.{layer}.attention"

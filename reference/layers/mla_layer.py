@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lingspec.reference.cache import LatentCache
 from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.checks import check_cache, check_input, check_positions
 from lingspec.reference.layers.lightning_layer import tables
 from lingspec.reference.ops.interleaved_rope import interleaved_rope
 from lingspec.reference.ops.mla_attention import mla_attention
@@ -54,9 +55,15 @@ def mla_layer(
     Returns:
         (B, T, D), the dtype of ``x``.
 
+    Raises:
+        ContractError: a shape, a dtype or a device that is not as above.
+
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:580-702.
     """
+    check_input(x, config)
+    check_positions(positions, x)
+    check_cache(cache, x, config, layer)
     name = f"model.layers.{layer}.attention"
     q_nope, q_rope = _queries(x, weights, config, name, positions)
     rows = _rows(x, weights, config, name, positions)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lingspec.reference.checks import require
 from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.checks import check_input, check_positions
 from lingspec.reference.ops.moe_experts import combined, expert
 from lingspec.reference.ops.moe_logits import moe_logits
 from lingspec.reference.ops.moe_route import moe_route, weighed
@@ -30,7 +31,7 @@ def silent(_name: str, _tensor: Tensor) -> None:
 
 
 def moe_block(
-    x: Tensor, weights: Weights, config: LingConfig, *, layer: int, positions: Any = None,  # noqa: ARG001 - composites have one signature
+    x: Tensor, weights: Weights, config: LingConfig, *, layer: int, positions: Any = None,
     cache: None = None, tap: Tap = silent,  # noqa: ARG001 - nothing is kept
 ) -> Tensor:  # fmt: skip
     """Route every token to its experts, add up what they return, and what the shared one does.
@@ -46,7 +47,7 @@ def moe_block(
                    float32.
         config:    The model's.
         layer:     From 0.
-        positions: Not looked at; tokens are independent.
+        positions: (B, T) integers, or None: tokens are independent.
         cache:     None; nothing is kept.
         tap:       Sees and may replace ``router_logits`` (B, T, E), ``topk_idx`` (B, T, k) and
                    ``topk_weight`` (B T, k). Replaced experts get the weights that their own scores
@@ -55,9 +56,15 @@ def moe_block(
     Returns:
         (B, T, D), the dtype of ``x``.
 
+    Raises:
+        ContractError: a shape, a dtype or a device that is not as above.
+
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:304-442.
     """
+    check_input(x, config)
+    if positions is not None:
+        check_positions(positions, x)
     return moe_blocks([x], weights, config, layer=layer, taps=[tap])[0]
 
 

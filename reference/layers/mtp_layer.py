@@ -10,6 +10,12 @@ from torch import Tensor
 
 from lingspec.reference.cache import LatentCache
 from lingspec.reference.config import LingConfig
+from lingspec.reference.layers.checks import (
+    check_cache,
+    check_input,
+    check_like,
+    check_positions,
+)
 from lingspec.reference.layers.decoder_layer import decoder_layer
 from lingspec.reference.layers.moe_block import Tap, silent, tapped
 from lingspec.reference.ops.rms_norm import rms_norm
@@ -44,9 +50,16 @@ def mtp_layer(
     Returns:
         (B, T, D), the dtype of ``x``; the model's head makes logits of it.
 
+    Raises:
+        ContractError: a shape, a dtype or a device that is not as above, or another layer's cache.
+
     Source:
         inclusionAI/Ling-V2.5 @79c5ec5, modeling_bailing_moe_v2_5.py:902-971.
     """
+    check_input(x, config)
+    check_like(embedded, "embedded", x)
+    check_positions(positions, x)
+    check_cache(cache, x, config, layer)
     name, eps = f"model.layers.{layer}", config.rms_norm_eps
     joined = torch.cat(
         [

@@ -30,6 +30,8 @@ MLX = [
     ("lightning_layer", "handover.{}.B2.T9.L2.S5.cache.training.normal.dense.cut4.1", ALL[:1]),
     ("decoder_layer", "authority.{}.B2.T9.L3.S0.plain.normal.dense.1", ALL[:1]),
     ("decoder_layer", "authority.{}.B1.T3.L0.S0.training.normal.dense.1", ALL[:1]),
+    ("model", "handover.{}.B2.T5.S0.cache.alone.dense.cut2.1", ALL[:1]),
+    ("model", "handover.{}.B2.T9.S5.cache.unnormed.dense.cut4.1", ALL[:1]),
 ]
 TRANSFORMERS = [
     ("partial_rope", "authority.{}.B2.T5.H2.K16.R8.normal.apart.louder.dense.1", ALL),

@@ -94,7 +94,7 @@ def triangle_kernel(x, out, n, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     total = tl.zeros((BLOCK,), tl.float32)
     at = tl.arange(0, BLOCK)
-    for i in range(0, row % 3 + 1):
+    for i in range(row % 3 + 1):
         total += tl.load(x + (row * 4 + i) * BLOCK + at)
         tl.store(x + (row * 4 + i) * BLOCK + at, total)
         if tl.load(x + (row * 4 + i) * BLOCK) > 0:
@@ -274,3 +274,54 @@ def test_a_value_is_dropped_when_the_kernel_has_no_use_for_it(monkeypatch):
     x = torch.randn(2 * 64)
     scratch_kernel[(2,)](x, torch.empty_like(x), N=64, TURNS=20)
     assert most >= 20
+
+
+@triton.jit
+def overflowing_kernel(x, out, n):
+    """Every program also stores behind its own part, where the next one stores afterwards."""
+    row = tl.program_id(0)
+    at = row * 2 + tl.arange(0, 4)
+    tl.store(out + at, tl.load(x + at, mask=at < n) * (row + 1), mask=at < n)
+
+
+@triton.jit
+def counting_kernel(counter, out):
+    tl.store(out + tl.atomic_add(counter, 1), tl.program_id(0))
+
+
+@triton.jit
+def waiting_kernel(flags, out):
+    row = tl.program_id(0)
+    while tl.load(flags + row) == 0:
+        pass
+    tl.store(flags + row + 1, 1)
+    tl.store(out + row, row)
+
+
+@pytest.fixture
+def backward():
+    yield lambda: emulator.select_order(backward=True)
+    emulator.select_order(backward=False)
+
+
+def test_programs_against_the_order_of_the_grid_show_who_stores_over_whom(backward):
+    x, out = torch.ones(8), torch.empty(8)
+    overflowing_kernel[(4,)](x, out, 8)
+    assert out.tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    backward()
+    overflowing_kernel[(4,)](x, out, 8)
+    assert out.tolist() == [1, 1, 1, 1, 2, 2, 3, 3]
+
+
+def test_kernels_whose_programs_may_wait_for_one_another_keep_the_order_of_the_grid(backward):
+    def launch():
+        counter, order = torch.zeros(1, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
+        counting_kernel[(4,)](counter, order)
+        flags, out = torch.zeros(5, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
+        flags[0] = 1
+        waiting_kernel[(4,)](flags, out)
+        return order.tolist(), out.tolist()
+
+    assert launch() == ([0, 1, 2, 3], [0, 1, 2, 3])
+    backward()
+    assert launch() == ([0, 1, 2, 3], [0, 1, 2, 3])

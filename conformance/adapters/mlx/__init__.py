@@ -12,6 +12,7 @@ from lingspec.conformance.adapters.mlx.lightning import (
     lightning_decode,
     lightning_log_decay,
 )
+from lingspec.conformance.adapters.mlx.model import model
 from lingspec.conformance.adapters.mlx.rows import (
     gated_group_rms_norm,
     rms_norm,
@@ -21,6 +22,6 @@ from lingspec.conformance.adapters.mlx.rows import (
 
 __all__ = [
     "decoder_layer", "gated_group_rms_norm", "lightning_attention", "lightning_decode",
-    "lightning_layer", "lightning_log_decay", "mla_layer", "moe_block", "moe_experts", "moe_logits",
-    "moe_route", "rms_norm", "rope_table", "swiglu",
+    "lightning_layer", "lightning_log_decay", "mla_layer", "model", "moe_block", "moe_experts",
+    "moe_logits", "moe_route", "rms_norm", "rope_table", "swiglu",
 ]  # fmt: skip

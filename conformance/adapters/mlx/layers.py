@@ -98,11 +98,18 @@ def _looked_up(part: Any, x: Any, positions: Any, cache: Any, rank: int) -> Any:
     return y
 
 
-class _Rows:
-    """What a layer sees of a cache: where its tokens stand, and the rows before them.
+def paired(rope: torch.Tensor) -> torch.Tensor:
+    """Rotated keys as the package keeps them: the two coordinates of a pair side by side."""
+    return rope.unflatten(-1, (2, -1)).mT.flatten(-2)
 
-    The package keeps the two coordinates of a rotated pair side by side.
-    """
+
+def unpaired(rope: torch.Tensor) -> torch.Tensor:
+    """Rotated keys as the cache of the op has them: first coordinates, then second ones."""
+    return rope.unflatten(-1, (-1, 2)).mT.flatten(-2)
+
+
+class _Rows:
+    """What a layer sees of a cache: where its tokens stand, and the rows before them."""
 
     def __init__(self, rows: Any, positions: Any, rank: int) -> None:
         self.offset = mlx(positions[:, 0].to(torch.int32))
@@ -110,7 +117,7 @@ class _Rows:
         if rows is not None and rows.numel():
             latent, rope = rows[:, None, :, :rank], rows[:, None, :, rank:]
             self.latent = mlx(latent)
-            self.rope = mlx(rope.unflatten(-1, (2, -1)).mT.flatten(-2))
+            self.rope = mlx(paired(rope))
 
     def update_and_fetch(self, latent: Any, rope: Any) -> Any:
         if self.latent is not None:
@@ -120,5 +127,4 @@ class _Rows:
         return latent, rope
 
     def rows(self) -> torch.Tensor:
-        rope = torched(self.rope).unflatten(-1, (-1, 2)).mT.flatten(-2)
-        return torch.cat([torched(self.latent), rope], dim=-1)[:, 0]
+        return torch.cat([torched(self.latent), unpaired(torched(self.rope))], dim=-1)[:, 0]
