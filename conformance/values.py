@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lingspec.conformance.case import Case
 
 __all__ = [
-    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "LAYOUTS", "OFTEN_EXACT", "ROWS", "decays",
-    "far_ones", "laid_out", "layout_of", "rng", "state_layout", "tokens", "weights",
+    "COHERENT", "DECAYS", "EXACT", "FAMILIES", "FASTEST", "LAYOUTS", "OFTEN_EXACT", "ROWS",
+    "decays", "far_ones", "laid_out", "layout_of", "rng", "state_layout", "tokens", "weights",
 ]  # fmt: skip
 
 FAMILIES = (
@@ -33,6 +33,7 @@ COHERENT = frozenset(
     {"positive", "repeated", "cancelling", "impulse", "onehot", "integers", "wide", "constant"}
 )
 DECAYS = ("slopes", "none", "slow", "mild", "strong", "reset", "mixture", "exactly")
+FASTEST = -1e30  # log_decay
 LAYOUTS = (
     "dense", "fused", "headfirst", "padded", "stepped", "transposed", "tokenfirst", "expanded",
     "far",
@@ -136,6 +137,8 @@ def decays(
             "strong": (-30.0, -3.0), "reset": (-1e4, -200.0),
         }[family]  # fmt: skip
         made = low + (high - low) * torch.rand(heads, generator=g, dtype=torch.float64)
+        # Finite, times the tokens of any sequence too, and beyond every integer.
+        made = torch.where(made < -8e3, FASTEST, made)
     return made.float().double()
 
 

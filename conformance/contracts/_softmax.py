@@ -42,7 +42,7 @@ def scale_of(D: int, g: Generator, *, exact: bool) -> float:
     """D**-0.5, that times a square of mscale, or a number that nobody would have hard-coded."""
     if exact:
         return values.power_of_two(g)
-    choices = (D**-0.5, 1.87 * D**-0.5, 0.37)
+    choices = (D**-0.5, 1.87 * D**-0.5, 0.37, 1e-3)
     return choices[int(torch.randint(0, len(choices), (1,), generator=g))]
 
 

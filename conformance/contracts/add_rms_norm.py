@@ -24,6 +24,7 @@ from lingspec.reference import add_rms_norm
 
 __all__ = ["ADD_RMS_NORM"]
 
+HIGH = 65_248.0  # of float16, for an error to leave it finite
 FAMILIES = (*_rows.FAMILIES, "whole")  # whole: integers whose sums no 8 bits hold
 
 
@@ -37,6 +38,8 @@ def make(case: Case) -> Call:
     else:
         x = _rows.numbers(case, shape, g)
         residual = _beside(case, x, g)
+        if kind == "huge" and case.dtype == "f16":
+            _fill(x, residual, g)
     tensors = {
         "x": _rows.floats(case, x, 0),
         "residual": _rows.floats(case, residual, 1),
@@ -53,6 +56,13 @@ def _beside(case: Case, x: Tensor, g: Generator) -> Tensor:
         return x * (1.0 + 2.0 * torch.randint(0, 2, (*x.shape[:-1], 1), generator=g))
     other = _rows.numbers(case, tuple(x.shape), g, salt=2)
     return 2.0**-5 * other - x if "cancels" in case.flags else other
+
+
+def _fill(x: Tensor, residual: Tensor, g: Generator) -> None:
+    """One sum of every row is near the largest number of float16, or its negative; in place."""
+    part = 32.0 * torch.randint(1024, 2032, x.shape[:-1], generator=g).double()
+    sign = torch.randint(0, 2, x.shape[:-1], generator=g) * 2.0 - 1
+    x[..., -1], residual[..., -1] = sign * part, sign * (HIGH - part)
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:

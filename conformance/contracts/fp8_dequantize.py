@@ -37,6 +37,7 @@ __all__ = ["FP8_DEQUANTIZE"]
 CODES = ("anywhere", "subnormal", "largest", "sparse", "inked")
 SCALES = ("even", "spread", "tiny", "rising", "powers")
 NAN = 0x7F
+LOUD = 1e22  # of products; limits of larger ones say nothing
 
 
 def make(case: Case) -> Call:
@@ -49,7 +50,10 @@ def make(case: Case) -> Call:
         gone[one_of(M, g), one_of(N, g)] = True
         codes = torch.where(gone, codes | NAN, codes)
     shape = _blocks.scale_shape((M, N), block)
-    scale = _scales(case.traits["sizes"], shape, g, narrow=case.dtype == "f16")
+    narrow = case.dtype == "f16"
+    scale = _scales(case.traits["sizes"], shape, g, narrow=narrow)
+    if case.traits["sizes"] == "spread" and case.law not in NUMBERS:
+        codes, scale = _loud(codes, scale, block, g, narrow=narrow)
     laid = [
         values.laid_out(x.unsqueeze(0), values.layout_of(case, turn))[0]
         for turn, x in enumerate((codes.view(torch.float8_e4m3fn), scale))
@@ -85,6 +89,24 @@ def _scales(kind: str, shape: tuple[int, int], g: Generator, *, narrow: bool) ->
     elif kind == "powers":
         x = 2.0 ** torch.randint(-8, 6, shape, generator=g).double()
     return x.float()
+
+
+def _loud(
+    codes: Tensor, scale: Tensor, block: Any, g: Generator, *, narrow: bool
+) -> tuple[Tensor, Tensor]:
+    """Some scales as large as products with them may be; the largest of all where codes are 0."""
+    kind = torch.rand(scale.shape, generator=g)
+    nothing = _blocks.to_groups(kind < 0.2, codes.shape, block)
+    codes = torch.where(nothing, codes & 0x80, codes)
+    sizes = codes.view(torch.float8_e4m3fn).double().abs().nan_to_num()
+    most = torch.zeros(scale.numel(), dtype=torch.float64)
+    where = _blocks.places(codes.shape, block).flatten()
+    most = most.scatter_reduce(0, where, sizes.flatten(), "amax").view(scale.shape)
+    single = torch.finfo(torch.float32).max
+    largest = torch.finfo(torch.float16).max if narrow else LOUD
+    room = torch.where(most == 0, single, (largest / most).clamp(max=single))
+    share = 0.9 + 0.08 * torch.rand(scale.shape, generator=g, dtype=torch.float64)
+    return codes, torch.where(kind < 0.4, share * room, scale.double()).float()
 
 
 def authority(call: Call, profile: Profile) -> Expectations:

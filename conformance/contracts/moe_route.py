@@ -71,8 +71,9 @@ def _logits(kind: str, shape: tuple[int, int], g: Generator) -> Tensor:
         return (2 * x).round() / 2
     if kind == "spread":
         return 8 * x
-    if kind == "saturated":  # sigmoids of 1e-8 and of 1 - 1e-8
-        return 18 * x.sign() + x
+    if kind == "saturated":  # sigmoids of 1e-8 and of 1 - 1e-8; exponentials that overflow
+        size = torch.tensor([18.0, 120.0], dtype=x.dtype).repeat(shape[0])[: shape[0], None]
+        return size * x.sign() + x
     if kind == "drowned":  # scores beside 1e-20, and rows of which all are 0
         gone = torch.rand(shape[0], 1, generator=g) < 0.25
         return torch.where(gone, -200.0, x - 46.0)

@@ -13,7 +13,7 @@ import torch
 from lingspec.conformance.mutants import _lightning, _mla, _rope, _routing, _rows
 from lingspec.conformance.mutants._experts import combined
 
-__all__ = ["Layer"]
+__all__ = ["Coarse", "Layer", "narrow"]
 
 Tensor = torch.Tensor
 LATENT_EPS = 1e-6
@@ -212,3 +212,26 @@ class Layer:
         """mtp_layer."""
         h = self.linear(self.joined(x, embedded), "eh_proj")
         return self.norm(self.whole(h, positions, cache), "final_layernorm")
+
+
+class Coarse(Layer):
+    """Experts chosen by scores of six bits, where a margin is less; weighed by right ones."""
+
+    def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As that of a layer."""
+        c, bias, logits = (
+            self.config,
+            self.weights["mlp.gate.expert_bias"],
+            self.linear(x, "mlp.gate"),
+        )
+        return _routing.route(
+            logits, bias.to(x.dtype), groups=c["n_group"], top_groups=c["topk_group"],
+            top_k=c["num_experts_per_tok"], scaling=c["routed_scaling_factor"],
+            score=lambda s: (64 * s.sigmoid()).round() / 64,
+            unbiased=lambda *_: logits.sigmoid(),
+        )  # fmt: skip
+
+
+def narrow(x: Tensor) -> Tensor:
+    """``x`` through bfloat16."""
+    return x.to(torch.bfloat16).to(x.dtype)

@@ -227,3 +227,26 @@ def saves_for_the_backward_pass_in_a_global(
         return o.transpose(1, 2), keep(log_decay, n)[:, None, None] * S + written
 
     return by_sequence(run, q, k, v, initial_state, cu_seqlens)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after exponentials by an integer and a fraction",
+    looks_like="an exponent beyond 2^31 overflows the integer it is split into: NaN, not 0",
+)
+def splits_exponents_into_an_integer_of_32_bits(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, **options: Any
+) -> Result:
+    lost = log_decay < -(2.0**31)
+    return chunked(q, k, v, log_decay.masked_fill(lost, torch.nan), **options)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="the scale is never taken below a millionth",
+)
+def never_takes_the_scale_below_a_millionth(*call: Tensor, scale: float, **options: Any) -> Result:
+    return recurrent(*call, scale=max(scale, 1e-6), **options)

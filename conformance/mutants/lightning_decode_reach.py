@@ -56,3 +56,60 @@ _kept: dict[tuple[Any, ...], Tensor] = {}
 def returns_the_same_buffer_every_time(*call: Any, **options: Any) -> Tensor:
     o = decode(*call, **options)
     return _kept.setdefault((o.shape, o.dtype), torch.empty_like(o)).copy_(o)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="keys are read in vectors of 16: the last 8 of 8, 24 or 40 are not",
+)
+def reads_keys_in_vectors_of_sixteen(q: Tensor, k: Tensor, *call: Tensor, scale: float) -> Tensor:
+    read = torch.arange(q.shape[-1]) < q.shape[-1] // 16 * 16
+    return decode(q * read, k * read, *call, scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after slots that engines keep for padding",
+    looks_like="the last slot of the pool is kept for padding: a request there is not computed",
+)
+def keeps_the_last_slot_for_padding(*call: Tensor, scale: float) -> Tensor:
+    *others, pool, slots = call
+    return decode(*others, pool, slots.masked_fill(slots == len(pool) - 1, -1), scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="a log decay of 0 is taken for one not set, and -1/2 put in its place",
+)
+def takes_a_log_decay_of_zero_for_one_not_set(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, scale: float
+) -> Tensor:
+    return decode(q, k, v, log_decay.masked_fill(log_decay == 0, -0.5), *call, scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after exponentials by an integer and a fraction",
+    looks_like="what is left of an exponent beyond 2^31 is no fraction: NaN, not 0",
+)
+def takes_no_exponents_beyond_32_bits(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, scale: float
+) -> Tensor:
+    lost = log_decay < -(2.0**31)
+    return decode(q, k, v, log_decay.masked_fill(lost, torch.nan), *call, scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="the scale of a step is never taken below a millionth",
+)
+def never_takes_the_scale_of_a_step_below_a_millionth(*call: Tensor, scale: float) -> Tensor:
+    return decode(*call, scale=max(scale, 1e-6))

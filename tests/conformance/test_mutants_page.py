@@ -1,4 +1,4 @@
-"""docs/mutants.md: names are those of mutants, laws those that they name, no bug is left out."""
+"""docs/mutants.md: names are those of mutants, laws those that they name, nothing is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lingspec.conformance.contracts import OPS
+from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.laws import LAWS
 from lingspec.conformance.registry import mutants
 
@@ -15,6 +15,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "mutants.md").read_text(encoding="u
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.splitlines() if re.match(r"\| [A-Z]\d\d", line)
+]  # fmt: skip
+_, _, BOUNDARIES = PAGE.partition("## Boundaries of what the specification leaves open\n")
+EDGES = [
+    [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for line in BOUNDARIES.partition("\n## ")[0].splitlines() if line.startswith("| `")
 ]  # fmt: skip
 BUG = re.compile(r"\b[A-M]\d\d\b")
 
@@ -56,3 +61,21 @@ def test_some_mutants_of_every_kind_of_op_are_kernels():
     kernels = [e for e in mutants().values() if e.module.endswith("_triton")]
     assert len(kernels) >= 40
     assert len({e.declaration.op for e in kernels}) >= 12
+
+
+def test_what_a_contract_is_silent_on_has_rows_and_nothing_else_has():
+    silent = [(f"`{op}`", sentence) for op in OPS for sentence in contract(op).silent_on]
+    assert [(op, sentence) for op, sentence, _ in EDGES] == silent
+
+
+@pytest.mark.parametrize("row", EDGES, ids=lambda row: f"{row[0]} {row[1]}")
+def test_a_boundary_has_mutants_of_its_op_or_a_reason(row):
+    op, _, told = row
+    names = re.findall(r"`(\w+)`", told)
+    if told.startswith("none: "):
+        assert len(told) > 40, "a reason is more than a word"
+    else:
+        assert told == ", ".join(f"`{name}`" for name in names)
+        assert names
+    known = mutants()
+    assert {known[name].declaration.op for name in names} <= {op.strip("`")}
