@@ -75,9 +75,12 @@ def reads_keys_in_vectors_of_sixteen(q: Tensor, k: Tensor, *call: Tensor, scale:
     source="constructed after slots that engines keep for padding",
     looks_like="the last slot of the pool is kept for padding: a request there is not computed",
 )
-def keeps_the_last_slot_for_padding(*call: Tensor, scale: float) -> Tensor:
-    *others, pool, slots = call
-    return decode(*others, pool, slots.masked_fill(slots == len(pool) - 1, -1), scale=scale)
+def keeps_the_last_slot_for_padding(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state_pool: Tensor, slots: Tensor,
+    *, scale: float,
+) -> Tensor:  # fmt: skip
+    live = slots.masked_fill(slots == len(state_pool) - 1, -1)
+    return decode(q, k, v, log_decay, state_pool, live, scale=scale)
 
 
 @mutant(
