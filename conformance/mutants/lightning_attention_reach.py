@@ -250,3 +250,14 @@ def splits_exponents_into_an_integer_of_32_bits(
 )
 def never_takes_the_scale_below_a_millionth(*call: Tensor, scale: float, **options: Any) -> Result:
     return recurrent(*call, scale=max(scale, 1e-6), **options)
+
+
+@mutant(
+    OP,
+    law="causality",
+    source="constructed after algorithms that are chosen by what a whole prompt holds",
+    looks_like="the length of chunks depends on the values of all tokens",
+)
+def chooses_chunks_by_what_all_tokens_hold(q: Tensor, *call: Any, **options: Any) -> Result:
+    held = float(q.double().abs().sum())
+    return chunked(q, *call, chunk=16 if int(1000 * held) % 2 else 32, **options)

@@ -131,7 +131,7 @@ def is_observable(name, entry):
     return is_plain and not set(dtypes(entry)) <= NARROW and not entry.declaration.backward
 
 
-# Those of modules `_reach` show only in cases that are not here; `test_mutants_of_reach` has them.
+# Those of modules `_reach` show only in cases that are not here: `lingspec self-test` has them.
 NEAR = {n: e for n, e in mutants().items() if not e.module.endswith("_reach")}
 VISIBLE = {n: e for n, e in NEAR.items() if is_observable(n, e)}
 

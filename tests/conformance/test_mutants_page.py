@@ -16,10 +16,20 @@ ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.splitlines() if re.match(r"\| [A-Z]\d\d", line)
 ]  # fmt: skip
-_, _, BOUNDARIES = PAGE.partition("## Boundaries of what the specification leaves open\n")
+
+
+def section(title):
+    """The lines below a heading of the page."""
+    return PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0].splitlines()
+
+
 EDGES = [
     [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-    for line in BOUNDARIES.partition("\n## ")[0].splitlines() if line.startswith("| `")
+    for line in section("Boundaries of what the specification leaves open") if line[:3] == "| `"
+]  # fmt: skip
+ALONE = [
+    tuple(cell.strip("` ") for cell in line.split("|")[1:-1])
+    for line in section("What only one law rejects") if line.endswith("` |")
 ]  # fmt: skip
 BUG = re.compile(r"\b[A-M]\d\d\b")
 
@@ -50,6 +60,14 @@ def test_every_bug_that_a_mutant_was_made_after_has_a_row_with_it():
     for name, entry in mutants().items():
         for bug in BUG.findall(entry.declaration.extra["source"].split(" ")[0]):
             assert f"`{name}`" in listed.get(bug, ""), (bug, name)
+
+
+def test_every_law_has_a_mutant_that_only_it_rejects():
+    assert {law for law, _, _ in ALONE} == set(LAWS) - {"authority", "packed"}
+    for law, op, name in ALONE:
+        declaration = mutants()[name].declaration
+        assert declaration.op == op
+        assert declaration.extra["laws"] == (law,)
 
 
 def test_published_bugs_of_all_sections_have_rows():
