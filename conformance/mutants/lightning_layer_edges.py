@@ -58,10 +58,10 @@ def skips_tokens_of_zeros_as_padding(x: Tensor, weights: Any, config: Any, **cal
             o, states = torch.zeros_like(v), []
             for b, live in enumerate((x != 0).any(-1)):
                 start = None if cache is None else cache.state[b : b + 1]
-                rows = [part[b : b + 1, live] for part in (q, k, v)]
+                of_q, of_k, of_v = (part[b : b + 1, live] for part in (q, k, v))
                 scale = self.config["head_dim"] ** -0.5
                 decay = self.log_decay().to(q.dtype)
-                some, state = recurrent(*rows, decay, scale=scale, initial_state=start)
+                some, state = recurrent(of_q, of_k, of_v, decay, scale=scale, initial_state=start)
                 o[b, live] = some[0]
                 states.append(state)
             if cache is not None and states:
