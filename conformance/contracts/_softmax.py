@@ -38,11 +38,13 @@ def coherent(family: str) -> bool:
     return family in values.COHERENT or family == EXACT
 
 
-def scale_of(D: int, g: Generator, *, exact: bool) -> float:
+def scale_of(D: int, g: Generator, law: str | None) -> float:
     """D**-0.5, that times a square of mscale, or a number that nobody would have hard-coded."""
-    if exact:
+    if law == "exact":
         return values.power_of_two(g)
-    choices = (D**-0.5, 1.87 * D**-0.5, 0.37, 1e-3)
+    choices: tuple[float, ...] = (D**-0.5, 1.87 * D**-0.5, 0.37)
+    if law != "bias":  # weights that are nearly equal are rounded the same way
+        choices = (*choices, 1e-3)
     return choices[int(torch.randint(0, len(choices), (1,), generator=g))]
 
 

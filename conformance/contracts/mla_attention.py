@@ -27,7 +27,7 @@ def make(case: Case) -> Call:
         raise CaseError(f"case {str(case)!r} has S = {S}, but must have T = {T} or more")
     spans = [(T, S)] if lengths is None else list(zip(lengths, keys, strict=True))
     H, K, V = a["H"], a["K"], a["V"]
-    scale = _softmax.scale_of(K, g, exact=case.law == "exact")
+    scale = _softmax.scale_of(K, g, case.law)
     q = _softmax.plain(family, (B, T, H, K), g, 0, scale)
     k = _softmax.plain(family, (B, S, H, K), g, 1, scale)
     v = _softmax.plain(family, (B, S, H, V), g, 2, scale)

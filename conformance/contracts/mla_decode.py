@@ -34,7 +34,7 @@ def make(case: Case) -> Call:
         raise CaseError(f"case {str(case)!r} has P = 0, but must have a page to read")
     pages = _pages.table(traits["pages"], used, M, P, g)
     family, dtype = traits["values"], case.torch_dtype
-    scale = _softmax.scale_of(L + R, g, exact=case.law == "exact")
+    scale = _softmax.scale_of(L + R, g, case.law)
     q = _softmax.plain(family, (B, H, L + R), g, 0, scale)
     cache = _softmax.plain(family, (P, G, L + R), g, 1, scale)
     rows = torch.tensor(counts, dtype=torch.int64)

@@ -64,9 +64,9 @@ def returns_the_same_buffer_every_time(*call: Any, **options: Any) -> Tensor:
     source="constructed",
     looks_like="keys are read in vectors of 16: the last 8 of 8, 24 or 40 are not",
 )
-def reads_keys_in_vectors_of_sixteen(q: Tensor, k: Tensor, *call: Tensor, scale: float) -> Tensor:
+def reads_keys_in_vectors_of_sixteen(q: Tensor, k: Tensor, *call: Tensor, **options: Any) -> Tensor:
     read = torch.arange(q.shape[-1]) < q.shape[-1] // 16 * 16
-    return decode(q * read, k * read, *call, scale=scale)
+    return decode(q * read, k * read, *call, **options)
 
 
 @mutant(
@@ -90,9 +90,9 @@ def keeps_the_last_slot_for_padding(
     looks_like="a log decay of 0 is taken for one not set, and -1/2 put in its place",
 )
 def takes_a_log_decay_of_zero_for_one_not_set(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, **options: Any
 ) -> Tensor:
-    return decode(q, k, v, log_decay.masked_fill(log_decay == 0, -0.5), *call, scale=scale)
+    return decode(q, k, v, log_decay.masked_fill(log_decay == 0, -0.5), *call, **options)
 
 
 @mutant(
@@ -102,10 +102,10 @@ def takes_a_log_decay_of_zero_for_one_not_set(
     looks_like="what is left of an exponent beyond 2^31 is no fraction: NaN, not 0",
 )
 def takes_no_exponents_beyond_32_bits(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *call: Tensor, **options: Any
 ) -> Tensor:
     lost = log_decay < -(2.0**31)
-    return decode(q, k, v, log_decay.masked_fill(lost, torch.nan), *call, scale=scale)
+    return decode(q, k, v, log_decay.masked_fill(lost, torch.nan), *call, **options)
 
 
 @mutant(
