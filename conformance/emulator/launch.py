@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -62,13 +61,11 @@ class Emulator:
         tape = Tape(self.semantic, lambda: fn(**arguments))
         self.builder.set_grid_dim(*extent)
         tape.torn = math.prod(extent) == 1  # nothing to play again
-        places = list(product(*map(range, reversed(extent))))  # z, y, x: x runs fastest
-        if self._state.backward and self._free.get(kernel.fn):
-            places.reverse()
+        backward = self._state.backward and self._free.get(kernel.fn, False)
         self.meaning.waited = self.builder.waited = False
         try:
-            for z, y, x in places:
-                self.builder.set_grid_idx(x, y, z)
+            for place in _places(extent, backward=backward):
+                self.builder.set_grid_idx(*place)
                 tape.program()
         except EmulatorError:
             raise
@@ -95,6 +92,12 @@ class Emulator:
         if fn not in self._rewritten:
             self._rewritten[fn] = rewritten(fn, self.meaning)
         return self._rewritten[fn]
+
+
+def _places(extent: tuple[int, ...], *, backward: bool) -> Iterator[tuple[int, ...]]:
+    """Every program of a grid, x fastest."""
+    xs, ys, zs = (range(n)[::-1] if backward else range(n) for n in extent)
+    return ((x, y, z) for z in zs for y in ys for x in xs)
 
 
 class _Host:

@@ -103,17 +103,16 @@ def triangle_kernel(x, out, n, BLOCK: tl.constexpr):
 
 
 def test_loops_and_branches_fork_the_tape_and_repeat_no_store(runs):
-    start = torch.randn(12, 4, 8)
+    start = torch.randn(60, 4, 8)
 
     def launch():
-        x, out = start.clone(), torch.empty(12, 8)
-        triangle_kernel[(12,)](x, out, 8, BLOCK=8)
+        x, out = start.clone(), torch.empty(60, 8)
+        triangle_kernel[(60,)](x, out, 8, BLOCK=8)
         return [x, out]
 
     both(runs, launch)
-    paths = 2 + 4 + 8  # loops of one, two and three turns, with a branch in each
-    assert runs.front_end <= min(12, paths)
-    assert runs.programs == 12
+    assert runs.front_end <= 2 + 4 + 8  # loops of one, two and three turns, a branch in each
+    assert runs.programs == 60
 
 
 @triton.jit
@@ -231,6 +230,7 @@ def test_a_tape_that_is_full_changes_nothing(runs, limit, monkeypatch):
         return [x, out]
 
     both(runs, launch)
+    assert runs.front_end == 6 or limit == "MOST_HELD"
 
 
 @triton.jit
