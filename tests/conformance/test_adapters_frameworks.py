@@ -72,7 +72,7 @@ def mlx() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def transformers() -> Iterator[Host]:
-    yield from host_of("transformers.models.deepseek_v3", "transformers")
+    yield from host_of("transformers", "transformers")
 
 
 @pytest.mark.parametrize(("op", "case", "dtypes"), SHARED + MLX)
