@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy import running as base
+from lingspec.conformance.accuracy.errors import same
 from lingspec.conformance.accuracy.logsum import logsumexp
-from lingspec.conformance.accuracy.running import ARITHMETIC, LAMBDA, Errors, Running, running
+from lingspec.conformance.accuracy.running import ARITHMETIC, Running, running
 
 __all__ = [
     "FUNCTION", "KNOWN", "cos", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid", "sin",
@@ -55,10 +56,7 @@ def reciprocal(x: Running) -> Running:
         replace(x, value=x.value.abs()), torch.reciprocal, relative=1.0,
         least=torch.finfo(torch.float64).tiny,
     )  # fmt: skip
-    errors = {
-        p: replace(e, drift=None if e.drift is None else sign * e.drift)
-        for p, e in size.errors.items()
-    }
+    errors = size.errors.scaled(same, same, lambda drift: sign * drift)
     return replace(size, value=sign * size.value, errors=errors)
 
 
@@ -72,7 +70,7 @@ def sigmoid(x: Running) -> Running:
     form = x.profile.points.get("sigmoid")
     if form is not None:
         step = form.u * made.value + form.tiny
-        made._add("sigmoid", Errors(3 * step, 3 * step.square()))
+        made._add("sigmoid", 3 * step, 3 * step.square())
     return made._rounded_arithmetic(1)
 
 
@@ -88,10 +86,8 @@ def sin(x: Running) -> Running:
 
 def _wave(x: Running, value: Tensor, slope: Tensor) -> Running:
     """A function between -1 and 1 whose first two derivatives are too; ``slope`` is the first."""
-    zero = torch.zeros_like(value)
-    reach = sum((e.bound for e in x.errors.values()), zero)
-    spread = sum((e.spread for e in x.errors.values()), zero)
-    likely = torch.minimum(x._drift().abs() + LAMBDA * spread.sqrt(), reach)
+    reach = x.errors.reach
+    likely = torch.minimum(x.deviation(), reach)
 
     def steepest(by: Tensor) -> Tensor:
         """Per unit of the argument, over a distance of ``by``; nothing leaves [-1, 1]."""
@@ -99,16 +95,13 @@ def _wave(x: Running, value: Tensor, slope: Tensor) -> Running:
         return torch.where(by * most > 1 + value.abs(), (1 + value.abs()) / by, most)
 
     most, mostly = steepest(reach), steepest(likely)
-    errors = {
-        point: Errors(
-            e.bound * most, e.spread * mostly.square(),
-            None if e.drift is None else e.drift * mostly * torch.where(slope < 0, -1.0, 1.0),
-        )
-        for point, e in x.errors.items()
-    }  # fmt: skip
+    signed = mostly * torch.where(slope < 0, -1.0, 1.0)
+    errors = x.errors.scaled(
+        lambda e: e * most, lambda e: e * mostly.square(), lambda e: e * signed
+    )
     made = Running(value, x.profile, value.abs(), value.abs(), errors)
     own = x.profile.function_error * (value.abs() + 1) / 2
-    made._add(FUNCTION, Errors(own, own.square(), own))
+    made._add(FUNCTION, own, own.square(), own)
     return made
 
 
@@ -124,8 +117,8 @@ def rescaled(x: Running, roundings: float = 2.0) -> Running:
     """``x`` with some roundings more, of itself: the argument of an exponential."""
     u = x.profile.arithmetic.u
     error = roundings * u * x.value.abs().nan_to_num(posinf=0.0)
-    made = replace(x, errors=dict(x.errors), held=None)
-    made._add(ARITHMETIC, Errors(error, error.square()))
+    made = replace(x, held=None)
+    made._add(ARITHMETIC, error, error.square())
     return made
 
 
@@ -138,10 +131,8 @@ def _mapped(
     ``upward`` says that the result falls no further than it may rise.
     """
     value = f(x.value)
-    zero = torch.zeros_like(value)
-    reach = sum((e.bound for e in x.errors.values()), zero)
-    spread = sum((e.spread for e in x.errors.values()), zero)
-    likely = torch.minimum(x._drift().abs() + LAMBDA * spread.sqrt(), reach)
+    reach = x.errors.reach
+    likely = torch.minimum(x.deviation(), reach)
 
     def steepest(by: Tensor) -> Tensor:
         """How far the result moves for each unit that the argument moves, at most."""
@@ -155,18 +146,14 @@ def _mapped(
     most, mostly = steepest(reach), steepest(likely)
     rising = f(x.value + reach.clamp(min=1e-9)) >= value
     signed = torch.where(rising, mostly, -mostly)
-    errors = {
-        point: Errors(
-            times(e.bound, most), times(e.spread, mostly.square()),
-            None if e.drift is None else e.drift * signed,
-        )
-        for point, e in x.errors.items()
-    }  # fmt: skip
+    errors = x.errors.scaled(
+        lambda e: times(e, most), lambda e: times(e, mostly.square()), lambda e: e * signed
+    )
     size = value.abs().nan_to_num(posinf=0.0)
     made = Running(value, x.profile, size, size, errors)
     own = x.profile.function_error * (relative * size + absolute)
     own = torch.where(value.isfinite(), own, 0.0)
-    made._add(FUNCTION, Errors(own, own.square(), own))
+    made._add(FUNCTION, own, own.square(), own)
     return made
 
 

@@ -17,14 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lingspec.conformance.accuracy.errors import Errors
 from lingspec.conformance.accuracy.formats import Format
 from lingspec.conformance.accuracy.profiles import Profile
-from lingspec.conformance.accuracy.running import Errors, Running, running
+from lingspec.conformance.accuracy.running import Running, running
 
 if TYPE_CHECKING:
     from lingspec.conformance.accuracy.verdict import Problem
@@ -47,7 +49,7 @@ class Limits:
     likely: Tensor  # L
     deviation: Tensor  # s: the standard deviation of independent, even roundings
     drift: Tensor  # |drift| over deviation-free errors
-    parts: dict[str, Errors]  # by rounding point
+    parts: Errors  # of one to each
     output: Format
     coherent: bool
     heads: int | None = None  # the axis of heads; the last one is that of a row
@@ -59,12 +61,13 @@ class Limits:
 
     def __getitem__(self, index: Any) -> Limits:
         """The limits of a part of the tensor."""
-        return self._each(lambda x: x[index])
+        return self._each(lambda x: x[index], self.parts[index])
 
     def scaled(self, factor: float) -> Limits:
         """The limits of the tensor times ``factor``."""
-        moved = self._each(lambda x: x * abs(factor))
-        return replace(moved, value=self.value * factor)
+        by = abs(factor)
+        parts = self.parts.scaled(lambda e: e * by, lambda e: e * by**2, lambda e: e * factor)
+        return replace(self._each(lambda x: x * by, parts), value=self.value * factor)
 
     def placed(self, whole: Tensor, index: Tensor, elsewhere: float) -> Limits:
         """These as rows ``index`` of ``whole``; other rows keep its values, with one limit."""
@@ -79,10 +82,7 @@ class Limits:
         return replace(
             self, value=place(self.value, whole), bound=place(self.bound, room),
             likely=place(self.likely, room), deviation=place(self.deviation, none),
-            drift=place(self.drift, none), parts={
-                p: e.map(lambda x: place(x.expand(self.value.shape), none))
-                for p, e in self.parts.items()
-            },
+            drift=place(self.drift, none), parts=self.parts.map(lambda x: place(x, none)),
         )  # fmt: skip
 
     def joined(self, other: Limits) -> Limits:
@@ -92,11 +92,10 @@ class Limits:
             deviation=self.deviation + other.deviation, drift=self.drift + other.drift,
         )  # fmt: skip
 
-    def _each(self, f: Callable[[Tensor], Tensor]) -> Limits:
+    def _each(self, f: Callable[[Tensor], Tensor], parts: Errors) -> Limits:
         return replace(
             self, value=f(self.value), bound=f(self.bound), likely=f(self.likely),
-            deviation=f(self.deviation), drift=f(self.drift),
-            parts={p: e.map(f) for p, e in self.parts.items()},
+            deviation=f(self.deviation), drift=f(self.drift), parts=parts,
         )  # fmt: skip
 
     def finite(self) -> bool:
@@ -132,12 +131,12 @@ class Limits:
         """The part of ``point`` in the limit of one element, as an absolute error."""
         if point == "output":
             return self.output.u * abs(float(self.value[at]))
-        e = self.parts[point]
+        e = self.parts.parts[point]
         return float(e.bound[at]) if self.coherent else self._lam() * math.sqrt(float(e.spread[at]))
 
     def origin(self, at: tuple[int, ...]) -> str:
         """Where the limit of one element comes from, largest part first, in words."""
-        shares = {point: self.share(point, at) for point in ("output", *self.parts)}
+        shares = {point: self.share(point, at) for point in ("output", *self.parts.parts)}
         total = sum(shares.values()) or 1.0
         order = sorted(shares, key=lambda p: -shares[p])
         return ", ".join(f"{p} {shares[p] / total:.0%}" for p in order if shares[p] >= 0.01 * total)
@@ -182,15 +181,10 @@ def limits(
     """
     forms = [running(f, profile) for f in formulations]
     first = forms[0]
-    parts: dict[str, Errors] = {}
-    for form in forms:
-        for point, e in form.errors.items():
-            now = e.map(lambda x: x.expand(first.shape))
-            parts[point] = _larger(parts[point], now) if point in parts else now
+    parts = reduce(Errors.larger, (form.errors.expand(first.shape) for form in forms))
     zero = first.value.new_zeros(first.shape)
-    bound = sum((e.bound for e in parts.values()), zero)
-    spread = sum((e.spread for e in parts.values()), zero)
-    drift = sum((e.drift.abs() for e in parts.values() if e.drift is not None), zero)
+    bound, spread = parts.reach + zero, parts.variance + zero
+    drift = sum((e.drift.abs() for e in parts.parts.values() if e.drift is not None), zero)
     own = (
         2.0 if profile.arithmetic.u < 2.0**-50 else 1.0
     )  # the authority errs as much as a float64 candidate
@@ -225,16 +219,8 @@ def _stores(forms: Sequence[Running], output: Format) -> Tensor:
     y = forms[0].value
     if coarse:
         return torch.zeros_like(y)
-    touched = sum((e.bound for f in forms for e in f.errors.values()), torch.zeros_like(y)) > 0
+    touched = sum((f.errors.reach for f in forms), torch.zeros_like(y)) > 0
     return (touched | (output.cast(y) != y)).double()
-
-
-def _larger(a: Errors, b: Errors) -> Errors:
-    if a.drift is None or b.drift is None:
-        drift = a.drift if b.drift is None else b.drift
-    else:
-        drift = torch.where(a.drift.abs() >= b.drift.abs(), a.drift, b.drift)
-    return Errors(torch.maximum(a.bound, b.bound), torch.maximum(a.spread, b.spread), drift)
 
 
 from lingspec.conformance.accuracy import verdict  # noqa: E402 - which judges by limits

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy import functions
-from lingspec.conformance.accuracy.running import LAMBDA, UNKNOWN, Errors, Running, running
+from lingspec.conformance.accuracy.errors import Errors
+from lingspec.conformance.accuracy.running import LAMBDA, UNKNOWN, Running, running
 
 __all__ = ["logsumexp"]
 
@@ -27,42 +28,32 @@ def logsumexp(x: Running, dim: int, *, keepdim: bool = False) -> Running:
     shift = c.masked_fill(none, 0.0)
     made = _own(running(x.value - shift, x.profile), dim, none) + shift
     if x.shape[dim]:
-        for point, errors in _moved(functions.rescaled(x - shift), dim).items():
-            made._add(point, errors)
+        made.errors = made.errors.plus(_moved(functions.rescaled(x - shift), dim))
     made = made.masked_fill(none, -torch.inf)
-    return made if keepdim else made._each(lambda y: y.squeeze(dim))
+    return made if keepdim else made.squeeze(dim)
 
 
 def _own(x: Running, dim: int, none: Tensor) -> Running:
     """What exp, the sum and log round, of arguments that are what they are."""
     total = functions.exp_of(x).sum(dim, keepdim=True)
     again = x.profile.function_error * _rises(x.value, dim) * total.value
-    total._add(functions.FUNCTION, Errors(again, again.square(), again))
+    total._add(functions.FUNCTION, again, again.square(), again)
     return functions.log(total.masked_fill(none, 1.0))
 
 
-def _moved(x: Running, dim: int) -> dict[str, Errors]:
+def _moved(x: Running, dim: int) -> Errors:
     """What errors of the arguments x, of which sum exp(x) = 1, become, point by point."""
-    here = x.value > -torch.inf
-    errors = {
-        point: e.map(lambda y: y.expand(x.shape).masked_fill(~here, 0.0))
-        for point, e in x.errors.items()
-    }
-    zero = torch.zeros_like(x.value)
-    reach = sum((e.bound for e in errors.values()), zero)
-    drift = sum((e.drift for e in errors.values() if e.drift is not None), zero)
-    spread = sum((e.spread for e in errors.values()), zero)
-    most = _slopes(x.value, reach, dim, (reach, zero))
-    likely = torch.minimum(drift.abs() + LAMBDA * spread.sqrt(), reach)
+    hidden = x.value == -torch.inf
+    errors = x.errors.map(lambda y: y.expand(x.shape).masked_fill(hidden, 0.0))
+    reach, drift, spread = errors.reach, errors.trend, errors.variance
+    most = _slopes(x.value, reach, dim, (reach, torch.zeros_like(reach)))
+    likely = torch.minimum(errors.deviation, reach)
     mostly = _slopes(x.value, likely, dim, (drift, spread))
-    return {
-        point: Errors(
-            functions.times(e.bound, most).sum(dim, keepdim=True),
-            functions.times(e.spread, mostly.square()).sum(dim, keepdim=True),
-            None if e.drift is None else (e.drift * mostly).sum(dim, keepdim=True),
-        )
-        for point, e in errors.items()
-    }  # fmt: skip
+    return errors.scaled(
+        lambda y: functions.times(y, most).sum(dim, keepdim=True),
+        lambda y: functions.times(y, mostly.square()).sum(dim, keepdim=True),
+        lambda y: (y * mostly).sum(dim, keepdim=True),
+    )
 
 
 def _slopes(x: Tensor, by: Tensor, dim: int, together: tuple[Tensor, Tensor]) -> Tensor:

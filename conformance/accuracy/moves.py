@@ -15,31 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lingspec.conformance.accuracy.errors import Errors
 from lingspec.conformance.accuracy.formats import Format
 from lingspec.conformance.accuracy.profiles import Profile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Errors", "Moves"]
-
-
-@dataclass
-class Errors:
-    """What one rounding point contributes to each element."""
-
-    bound: Tensor
-    spread: Tensor
-    drift: Tensor | None = None
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Errors:
-        return Errors(f(self.bound), f(self.spread), None if self.drift is None else f(self.drift))
-
-    def plus(self, other: Errors) -> Errors:
-        drift = self.drift
-        if other.drift is not None:
-            drift = other.drift if drift is None else drift + other.drift
-        return Errors(self.bound + other.bound, self.spread + other.spread, drift)
+__all__ = ["Moves"]
 
 
 @dataclass(eq=False)
@@ -56,7 +39,7 @@ class Moves:
     profile: Profile
     magnitude: Tensor
     size: Tensor
-    errors: dict[str, Errors] = field(default_factory=dict)
+    errors: Errors = field(default_factory=Errors)
     held: Format | None = None
 
     def of(self, x: Any) -> Self:
@@ -143,6 +126,9 @@ class Moves:
         starts = [sum(sizes[:n]) for n in range(len(sizes))]
         return [self._narrowed(dim, a, n) for a, n in zip(starts, sizes, strict=True)]
 
+    def squeeze(self, dim: int) -> Self:
+        return self._each(lambda x: x.squeeze(dim))
+
     def unbind(self, dim: int = 0) -> list[Self]:
         return [self._each(partial(_selected, dim, n)) for n in range(self.shape[dim])]
 
@@ -157,23 +143,20 @@ class Moves:
         def filled(by: float) -> Callable[[Tensor], Tensor]:
             return lambda x: x.expand(shape).masked_fill(mask, by)
 
-        errors = {point: e.map(filled(0.0)) for point, e in self.errors.items()}
         return replace(
             self, value=filled(fill)(self.value), magnitude=filled(size)(self.magnitude),
-            size=filled(size)(self.size), errors=errors,
+            size=filled(size)(self.size), errors=self.errors.map(filled(0.0)),
         )  # fmt: skip
 
     def clamp(self, low: float, high: float) -> Self:
         """Nothing is wrong with what lies outside, errors included."""
-        none = self.value.new_zeros(())
-        reach = sum((e.bound for e in self.errors.values()), none)
+        reach = self.errors.reach
         outside = (self.value + reach < low) | (self.value - reach > high)
-        errors = {p: e.map(lambda x: x.masked_fill(outside, 0.0)) for p, e in self.errors.items()}
         value = self.value.clamp(low, high)
         most = max(abs(low), abs(high))
         return replace(
             self, value=value, magnitude=self.magnitude.clamp(max=most), size=value.abs(),
-            errors=errors,
+            errors=self.errors.map(lambda x: x.masked_fill(outside, 0.0)),
         )  # fmt: skip
 
     def __getitem__(self, index: Any) -> Self:
@@ -182,26 +165,16 @@ class Moves:
     def __setitem__(self, index: Any, other: Any) -> None:
         """Elements replaced, with what may be wrong with them."""
         of = self.of(other)
-        none = self.value.new_zeros(self.shape)
-        points = dict.fromkeys((*self.errors, *of.errors))
 
-        def placed(whole: Tensor | None, part: Tensor | None) -> Tensor:
-            made = none.clone() if whole is None else whole.expand(self.shape).clone()
-            made[index] = none.new_zeros(()) if part is None else part
+        def placed(pair: Sequence[Tensor]) -> Tensor:
+            made = pair[0].expand(self.shape).clone()
+            made[index] = pair[1]
             return made
 
-        made = {}
-        for point in points:
-            a, b = self.errors.get(point), of.errors.get(point)
-            drifts = [e for e in (a, b) if e is not None and e.drift is not None]
-            bound, spread, drift = (
-                placed(getattr(a, part, None), getattr(b, part, None))
-                for part in ("bound", "spread", "drift")
-            )
-            made[point] = Errors(bound, spread, drift if drifts else None)
-        self.value, self.errors, self.held = placed(self.value, of.value), made, None
-        self.magnitude = placed(self.magnitude, of.magnitude)
-        self.size = placed(self.size, of.size)
+        self.errors = Errors.joined([(self.errors, self.value), (of.errors, of.value)], placed)
+        self.value, self.held = placed((self.value, of.value)), None
+        self.magnitude = placed((self.magnitude, of.magnitude))
+        self.size = placed((self.size, of.size))
 
     def __eq__(self, other: object) -> Any:
         return self.value == getattr(other, "value", other)
@@ -221,10 +194,9 @@ class Moves:
         def moved(x: Tensor) -> Tensor:
             return f(x if x.shape == whole else x.expand(whole))
 
-        errors = {point: e.map(moved) for point, e in self.errors.items()}
         return replace(
             self, value=f(self.value), magnitude=moved(self.magnitude), size=moved(self.size),
-            errors=errors,
+            errors=self.errors.map(moved),
         )  # fmt: skip
 
 

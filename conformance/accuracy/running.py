@@ -16,6 +16,7 @@ analysed by hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,16 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingspec.conformance.accuracy.errors import LAMBDA, Errors, same
 from lingspec.conformance.accuracy.formats import Format, of_dtype
-from lingspec.conformance.accuracy.moves import Errors, Moves
+from lingspec.conformance.accuracy.moves import Moves
 from lingspec.conformance.accuracy.profiles import SPECIFIED, Profile
 
-__all__ = ["ARITHMETIC", "LAMBDA", "Errors", "Running", "analysing", "plain", "running", "stored"]
+__all__ = ["ARITHMETIC", "LAMBDA", "Running", "analysing", "plain", "running", "stored"]
 
 ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
-# An intermediate leaves LAMBDA sqrt(spread) with probability 2 exp(-LAMBDA^2 / 2) = 2.5e-14
-# (Hoeffding): 4e7 of them all stay inside with 1 - 1e-6, ten times as many with 1 - 1e-5.
-LAMBDA = 8.0
 # Points of results of exp and powers, and of numbers that are computed once and then held: both
 # are used again and again, so what they err by does not average out.
 EVALUATED = frozenset({"decay", "frequency"})
@@ -45,13 +44,6 @@ UNKNOWN = 1e30
 SETTLED = frozenset({*SPECIFIED, "output", "score"})
 
 
-def _merge(a: dict[str, Errors], b: dict[str, Errors]) -> dict[str, Errors]:
-    merged = dict(a)
-    for point, errors in b.items():
-        merged[point] = merged[point].plus(errors) if point in merged else errors
-    return merged
-
-
 @dataclass(eq=False)
 class Running(Moves):
     """A float64 tensor with its magnitudes and its possible errors."""
@@ -60,7 +52,7 @@ class Running(Moves):
 
     def at_most(self) -> Tensor:
         """No partial sum exceeds this, in any order, whatever the roundings."""
-        return sum((e.bound for e in self.errors.values()), self.magnitude)
+        return self.magnitude + self.errors.reach
 
     def likely(self) -> Tensor:
         """The size that independent roundings do not exceed."""
@@ -68,9 +60,7 @@ class Running(Moves):
 
     def deviation(self) -> Tensor:
         """What independent roundings do not move the value by."""
-        none = self.value.new_zeros(())
-        spread = sum((e.spread for e in self.errors.values()), none)
-        return self._drift().abs() + LAMBDA * spread.sqrt()
+        return self.errors.deviation
 
     def _single(self) -> Tensor:
         """Where nothing was added up to make this."""
@@ -78,11 +68,7 @@ class Running(Moves):
 
     def drifted(self) -> Tensor:
         """The value with all drifts in it."""
-        return self.value + self._drift()
-
-    def _drift(self) -> Tensor:
-        drifts = [e.drift for e in self.errors.values() if e.drift is not None]
-        return sum(drifts, self.value.new_zeros(()))
+        return self.value + self.errors.trend
 
     # -- arithmetic --------------------------------------------------------------------------
 
@@ -101,11 +87,7 @@ class Running(Moves):
         return running(other, self.profile) @ self
 
     def __neg__(self) -> Running:
-        errors = {
-            p: replace(e, drift=None if e.drift is None else -e.drift)
-            for p, e in self.errors.items()
-        }
-        return replace(self, value=-self.value, errors=errors)
+        return replace(self, value=-self.value, errors=self.errors.scaled(same, same, torch.neg))
 
     def __sub__(self, other: Any) -> Running:
         return self + -running(other, self.profile)
@@ -116,30 +98,24 @@ class Running(Moves):
     def __add__(self, other: Any) -> Running:
         b = running(other, self.profile)
         value = self.value + b.value
-        none = torch.zeros_like(value)
+        whole = value.shape
         size = torch.maximum(torch.maximum(self.size, b.size), value.abs().nan_to_num(posinf=0.0))
-        errors = {
-            point: e if e.bound.shape == value.shape else e.map(lambda x: x.expand(value.shape))
-            for point, e in _merge(self.errors, b.errors).items()
-        }
-        magnitude = self.magnitude + b.magnitude + none
+        errors = self.errors.expand(whole).plus(b.errors.expand(whole))
+        magnitude = (self.magnitude + b.magnitude).expand(whole)
         result = Running(value, self.profile, magnitude, size, errors)
         # The sum of two numbers that are no sums themselves has no other partial sum.
-        alone = (self._single() & b._single()).expand(value.shape)
-        most = result.at_most()
-        own = most - magnitude + value.abs().nan_to_num(posinf=0.0)
-        return result._rounded_arithmetic(1, torch.where(alone, own, most))
+        alone = self._single() & b._single()
+        own = errors.reach + value.abs().nan_to_num(posinf=0.0)
+        return result._rounded_arithmetic(1, torch.where(alone, own, result.at_most()))
 
     __radd__ = __add__
 
     def sum(self, dim: int, *, keepdim: bool = False) -> Running:
-        terms = self.shape[dim]
-        whole = self._each(lambda x: x)
         value = self.value.sum(dim, keepdim)
-        errors = {point: e.map(lambda x: x.sum(dim, keepdim)) for point, e in whole.errors.items()}
+        errors = self.errors.expand(self.shape).map(lambda x: x.sum(dim, keepdim))
         magnitude = self.magnitude.sum(dim, keepdim)
         result = Running(value, self.profile, magnitude, value.abs(), errors)
-        return result._rounded_arithmetic(terms)
+        return result._rounded_arithmetic(self.shape[dim])
 
     def mean(self, dim: int, *, keepdim: bool = False) -> Running:
         return self.sum(dim, keepdim=keepdim) * (1 / max(self.shape[dim], 1))
@@ -147,22 +123,15 @@ class Running(Moves):
     def settled(self) -> Running:
         """This, as one number: no sum that it was made of is taken apart any more."""
         size = self.value.abs().nan_to_num(posinf=0.0)
-        errors = {
-            point: replace(e, bound=e.bound.clamp(max=UNKNOWN)) for point, e in self.errors.items()
-        }
+        errors = self.errors.scaled(lambda e: e.clamp(max=UNKNOWN), same, same)
         return replace(self, magnitude=size, size=size, errors=errors)
 
     def square(self) -> Running:
         """Both factors err alike: 2 |x| e + e^2."""
         x = self.settled()
         most, likely = x.at_most() + x.magnitude, (x.size + x.likely()).square()
-        errors = {
-            point: Errors(
-                e.bound * most, e.spread * likely,
-                None if e.drift is None else e.drift * (x.value + x.drifted()),
-            )
-            for point, e in x.errors.items()
-        }  # fmt: skip
+        both = x.value + x.drifted()
+        errors = x.errors.scaled(lambda e: e * most, lambda e: e * likely, lambda e: e * both)
         size = x.size.square()
         made = Running(x.value.square(), x.profile, size, size, errors)
         return made._rounded_arithmetic(terms=1)
@@ -187,14 +156,15 @@ class Running(Moves):
         form = self.profile.arithmetic
         most = self.at_most() if most is None else most
         likely = torch.minimum(most, self.magnitude + self.deviation())
-        step, mostly = (
-            (form.u * reached + form.tiny) / (1 - terms * form.u) for reached in (most, likely)
-        )
-        self._add(ARITHMETIC, Errors(terms * step, terms * mostly.square()))
+        u, tiny = (x / (1 - terms * form.u) for x in (form.u, form.tiny))
+        bound = (most * (terms * u)).add_(terms * tiny)
+        spread = (likely * (math.sqrt(terms) * u)).add_(math.sqrt(terms) * tiny).square_()
+        self._add(ARITHMETIC, bound, spread)
         return self
 
-    def _add(self, point: str, errors: Errors) -> None:
-        self.errors = _merge(self.errors, {point: errors})
+    def _add(self, point: str, bound: Tensor, spread: Tensor, drift: Tensor | None = None) -> None:
+        """Errors of one more rounding, all of the shape of this."""
+        self.errors = self.errors.plus(Errors.at(point, bound, spread, drift))
 
     # -- rounding points ---------------------------------------------------------------------
 
@@ -207,10 +177,9 @@ class Running(Moves):
             drift = form.u * self.drifted()
         bound = form.u * self.at_most() + form.tiny
         bound = torch.where(self.likely() > form.largest, torch.inf, bound)  # it may overflow
-        errors = Errors(bound, (form.u * self.likely() + form.tiny).square(), drift)
         # Who has rounded here rounds nothing when it stores; who has not, does so then.
-        made = replace(self, errors=dict(self.errors), held=form)
-        made._add(point, errors)
+        made = replace(self, held=form)
+        made._add(point, bound, (form.u * self.likely() + form.tiny).square(), drift)
         return made
 
     def evaluated(self, point: str) -> Running:
@@ -224,8 +193,8 @@ class Running(Moves):
         u = self.profile.arithmetic.u
         error = self.value * (self.profile.function_error + u * (1 + 2 * log))
         error = error + self.profile.arithmetic.tiny * (self.value > 0)
-        made = replace(self, errors=dict(self.errors), held=None)
-        made._add(point, Errors(error, error.square(), error))
+        made = replace(self, held=None)
+        made._add(point, error, error.square(), error)
         return made
 
     @classmethod
@@ -239,56 +208,34 @@ class Running(Moves):
 
 
 def _product(a: Running, b: Running, f: Callable[[Tensor, Tensor], Tensor], terms: int) -> Running:
-    errors: dict[str, Errors] = {}
-    most, likely, drifted = b.at_most(), b.likely().square(), b.drifted()
-    for point, e in a.errors.items():
-        drift = None if e.drift is None else f(e.drift, drifted)
-        errors[point] = Errors(f(e.bound, most), f(e.spread, likely), drift)
-    from_b: dict[str, Errors] = {}
-    for point, e in b.errors.items():
-        drift = None if e.drift is None else f(a.value, e.drift)
-        from_b[point] = Errors(f(a.magnitude, e.bound), f(a.size.square(), e.spread), drift)
-    value = f(a.value, b.value)
-    whole = value.shape
-    errors, from_b = (
-        {
-            p: e if e.bound.shape == whole else e.map(lambda x: x.expand(whole))
-            for p, e in of.items()
-        }
-        for of in (errors, from_b)
-    )
+    value, errors = f(a.value, b.value), Errors()
+    if a.errors.parts:
+        most, likely, drifted = b.at_most(), b.likely().square(), b.drifted()
+        errors = a.errors.scaled(
+            lambda e: f(e, most), lambda e: f(e, likely), lambda e: f(e, drifted)
+        ).expand(value.shape)
+    if b.errors.parts:
+        size = a.size.square()
+        errors = errors.plus(b.errors.scaled(
+            lambda e: f(a.magnitude, e), lambda e: f(size, e), lambda e: f(a.value, e)
+        ).expand(value.shape))  # fmt: skip
     size = a.size * b.size if f is torch.mul else value.abs()
-    made = Running(value, a.profile, f(a.magnitude, b.magnitude), size, _merge(errors, from_b))
+    made = Running(value, a.profile, f(a.magnitude, b.magnitude), size, errors)
     return made._rounded_arithmetic(terms)
 
 
 def _joined(function: Any, parts: Any, dim: int = 0) -> Running:
     first = next(p for p in parts if isinstance(p, Running))
-    all_parts = [running(p, first.profile) for p in parts]
-    points = dict.fromkeys(point for p in all_parts for point in p.errors)
+    whole = [running(p, first.profile) for p in parts]
 
-    def join(get: Callable[[Running], Tensor]) -> Tensor:
-        return function([get(p) for p in all_parts], dim=dim)  # type: ignore[no-any-return]
+    def join(tensors: list[Tensor]) -> Tensor:
+        return function(tensors, dim=dim)  # type: ignore[no-any-return]
 
-    def get(point: str, part: str) -> Callable[[Running], Tensor]:
-        def of(p: Running) -> Tensor:
-            e = p.errors.get(point)
-            x = None if e is None else getattr(e, part)
-            return p.value.new_zeros(p.shape) if x is None else x.expand(p.shape)
-
-        return of
-
-    errors = {}
-    for point in points:
-        drifts = any(p.errors[point].drift is not None for p in all_parts if point in p.errors)
-        errors[point] = Errors(
-            join(get(point, "bound")), join(get(point, "spread")),
-            join(get(point, "drift")) if drifts else None,
-        )  # fmt: skip
-    held = {p.held for p in all_parts}
+    held = {p.held for p in whole}
     return Running(
-        join(lambda p: p.value), first.profile, join(lambda p: p.magnitude),
-        join(lambda p: p.size), errors, held.pop() if len(held) == 1 else None,
+        join([p.value for p in whole]), first.profile, join([p.magnitude for p in whole]),
+        join([p.size for p in whole]), Errors.joined([(p.errors, p.value) for p in whole], join),
+        held.pop() if len(held) == 1 else None,
     )  # fmt: skip
 
 

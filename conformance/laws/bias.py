@@ -12,7 +12,6 @@ counted as if it were one error for a row. Errors that need not average out (dri
 
 import math
 
-import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy.limits import Limits
@@ -59,7 +58,7 @@ def check(session: Session) -> None:
 def _signed(got: Tensor, want: Limits) -> tuple[float, float, float, int]:
     """Sums over elements: error, squared independent room, drift; and how many."""
     own = want.output.u * want.value.abs() + want.output.tiny
-    rest = sum((e.spread for e in want.parts.values()), torch.zeros_like(own)).sqrt()
+    rest = want.parts.variance.sqrt().expand(own.shape)
     room = own + rest
     away = (got.double() - want.value) * want.value.sign()
     per_row = (rest / room).sum(-1) if own.dim() else rest / room
