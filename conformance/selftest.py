@@ -43,6 +43,10 @@ class Row:
             return bool(self.broken)
         return self.kind == "mutants" and bool(self.expected) and self.expected[0] in self.broken
 
+    def late(self, law: str | None) -> bool:
+        """Whether a case of ``law`` comes after all of those that break a mutant most likely."""
+        return self.kind == "mutants" and not self.without and law not in self.expected[:1]
+
     @property
     def ok(self) -> bool:
         """Rejected for what it names, or accepted."""
@@ -55,7 +59,8 @@ def run_self_test(
 ) -> list[Row]:  # fmt: skip
     """Run cases one by one on all targets of ``op`` that are not done: (kind, name) each.
 
-    ``progress`` is told how many cases of how many were run; cases of the law ``without`` are not.
+    Mutants get the cases of the law that they name first, and the others if they live; until then
+    ``progress`` is told how many cases of how many were run. Cases of the law ``without`` are not.
     """
     contract = contract_of(op)
     server = Server(preload="lingspec.conformance.registry")
@@ -74,12 +79,14 @@ def run_self_test(
                     (target, part)
                 )
         rounds = [r for r in _rounds(work, op, profile, seed) if r[1].law != without]
-        for n, (group, case) in enumerate(rounds):
-            progress(n, len(rounds))
-            memo: Memo = {}
-            for target, part in work[group]:
-                if not rows[target].done:
-                    _judge(rows[target], hosts[target], part, case, memo)
+        for late in (False, True):
+            for n, (group, case) in enumerate(rounds):
+                if not late:
+                    progress(n, len(rounds))
+                memo: Memo = {}
+                for target, part in work[group]:
+                    if not rows[target].done and rows[target].late(case.law) == late:
+                        _judge(rows[target], hosts[target], part, case, memo)
     finally:
         for host in hosts.values():
             host.close()

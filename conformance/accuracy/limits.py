@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ANYTHING", "DELTA", "Limits", "limits"]
 
 ANYTHING = 1e300  # the limit of what may hold any finite number
-VACUOUS = 1e20  # a limit beyond this says nothing, though it should
+VACUOUS = 1e20  # a limit beyond this, and beyond all values, says nothing, though it should
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
 SQUARED = 2.0**-960  # smaller squares of errors underflow: only the bound is known
 
@@ -103,7 +103,9 @@ class Limits:
         # what may err beyond the largest number may be infinite in a right result
         most = self.value.abs() + self.limit.masked_fill(self.limit >= ANYTHING, 0.0)
         fits = (most <= self.output.largest) | (self.value == -torch.inf)
-        says = (self.limit < VACUOUS) | (self.limit >= ANYTHING)
+        sizes = self.value.abs().masked_fill(~self.value.isfinite(), 0.0)
+        largest = max(VACUOUS, float(sizes.max())) if sizes.numel() else VACUOUS
+        says = (self.limit < largest) | (self.limit >= ANYTHING)
         return bool(says.all() and fits.all())  # false for NaN
 
     def problem(

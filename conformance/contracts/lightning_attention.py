@@ -283,7 +283,8 @@ def _tokens(
         batches = (*batches, 0)
     floor = {"causality": 2, "handover": 2, "authority": 0}.get(law, 1)
     edges = EDGES if small else EDGES + LONGER
-    many = (edges,) * (5 if law == "exact" else 2)  # integers that 8 bits do not hold need tokens
+    # Integers that 8 bits do not hold need tokens, and so does a past of more than one chunk.
+    many = (edges,) * {"exact": 5, "causality": 4}.get(law, 2)
     none = ((0,),) if floor == 0 else ()
     return None, {
         "B": pick(batches),

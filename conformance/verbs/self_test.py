@@ -46,7 +46,7 @@ def self_test(ops: tuple[str, ...], *, as_json: bool, given: dict[str, Any]) -> 
         return 0
     if not wanted:
         raise TargetRefused("usage", _nobody(given))
-    with progress(quiet=as_json) as tick:
+    with progress(quiet=as_json, unit="targets") as tick:
         rows = _rows(wanted, given, tick)
     if given["without"]:
         return _power_of(given["without"], rows, as_json=as_json)
@@ -118,7 +118,7 @@ def _rows(wanted: list[tuple[str, str, str]], given: dict[str, Any], tick: Tick)
     jobs.sort(key=lambda job: -len(job[1]))
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
-    listener = threading.Thread(target=_listen, args=(told, tick))
+    listener = threading.Thread(target=_listen, args=(told, tick, len(wanted)))
     listener.start()
     try:
         with ProcessPoolExecutor(given["workers"], context, _start, (told,)) as pool:
@@ -141,18 +141,18 @@ def _start(told: Any) -> None:
 def _run(
     op: str, targets: list[tuple[str, str]], profile: str, seed: int, without: str
 ) -> list[Row]:
-    def tell(*far: int) -> None:
-        _told.put((f"{op} {targets[0]}", op, *far))
+    def tell(done: int, cases: int) -> None:
+        _told.put((f"{op} {targets[0]}", op, len(targets) * (done + 1) / cases))
 
     return run_self_test(op, targets, profile, seed, tell, without=without)
 
 
-def _listen(told: Any, tick: Tick) -> None:
-    """Add up how far all jobs are."""
-    far: dict[str, tuple[int, int]] = {}
-    for key, op, done, total in iter(told.get, None):
-        far[key] = done, total
-        tick(sum(n for n, _ in far.values()), sum(of for _, of in far.values()), op)
+def _listen(told: Any, tick: Tick, total: int) -> None:
+    """Add up how far all jobs are: an op's targets go through its cases together."""
+    far: dict[str, float] = {}
+    for key, op, done in iter(told.get, None):
+        far[key] = done
+        tick(int(sum(far.values())), total, op)
 
 
 def _matrix(rows: list[Row]) -> None:

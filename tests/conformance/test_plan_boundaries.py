@@ -7,7 +7,9 @@ import functools
 import pytest
 import torch
 
-from lingspec.conformance.contracts import contract
+from lingspec.conformance.accuracy.profiles import DEFAULTS, profile
+from lingspec.conformance.case import DTYPES
+from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.plan import plan
 
 HALF = torch.finfo(torch.float16).max
@@ -121,3 +123,24 @@ def test_pages_are_the_first_and_the_last_and_lengths_are_nothing_and_all():
             seen |= {"first"} if 0 in used else set()
             seen |= {"last"} if P - 1 in used else set()
     assert seen == {"no row", "every row", "first", "last"}
+
+
+def judgeable():
+    for op in OPS:
+        for dtype in ("f32", "bf16", "f16"):
+            if str(DTYPES[dtype]).removeprefix("torch.") in contract(op).profiles:
+                yield pytest.param(op, dtype, id=f"{op}-{dtype}")
+
+
+@pytest.mark.parametrize(("op", "dtype"), list(judgeable()))
+def test_every_kind_of_a_case_can_be_judged(op, dtype):
+    """What is VOID in every case of its kind would be drawn and never asked."""
+    of, used = contract(op), profile(DEFAULTS[str(DTYPES[dtype]).removeprefix("torch.")])
+    judged: dict[tuple[str, str], bool] = {}
+    for case in plan(of, ("authority",), dtype, "native", "ci", 0):
+        kinds = case.traits.items()
+        if not all(judged.get(kind) for kind in kinds):
+            want = of.authority(of.make(case), used)
+            said = all(expected.finite() for expected in want.values())
+            judged |= {kind: judged.get(kind, False) or said for kind in kinds}
+    assert [kind for kind, said in judged.items() if not said] == []
