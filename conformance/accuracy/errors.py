@@ -52,7 +52,7 @@ class Part:
 class Errors:
     """What every point contributes. It never changes, so that what is asked often is kept."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
+    points: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
     def at(cls, point: str, bound: Tensor, spread: Tensor, drift: Tensor | None = None) -> Errors:
@@ -64,17 +64,17 @@ class Errors:
     @cached_property
     def reach(self) -> Tensor:
         """The sum of all bounds; of a tensor without errors, a number."""
-        return _sum(part.bound for part in self.parts.values())
+        return _sum(part.bound for part in self.points.values())
 
     @cached_property
     def variance(self) -> Tensor:
         """The sum of all spreads."""
-        return _sum(part.spread for part in self.parts.values())
+        return _sum(part.spread for part in self.points.values())
 
     @cached_property
     def trend(self) -> Tensor:
         """The signed sum of all drifts."""
-        return _sum(part.drift for part in self.parts.values() if part.drift is not None)
+        return _sum(part.drift for part in self.points.values() if part.drift is not None)
 
     @cached_property
     def deviation(self) -> Tensor:
@@ -89,14 +89,14 @@ class Errors:
 
     def scaled(self, bound: Move, spread: Move, drift: Move) -> Errors:
         """A function of each."""
-        return Errors({p: e.scaled(bound, spread, drift) for p, e in self.parts.items()})
+        return Errors({p: e.scaled(bound, spread, drift) for p, e in self.points.items()})
 
     def __getitem__(self, index: Any) -> Errors:
         return self.map(lambda x: x[index])
 
     def expand(self, shape: Sequence[int]) -> Errors:
         """Of a tensor of ``shape``, which this one's broadcasts to."""
-        if all(part.bound.shape == shape for part in self.parts.values()):
+        if all(part.bound.shape == shape for part in self.points.values()):
             return self
         return self.map(lambda x: x.expand(shape))
 
@@ -115,8 +115,8 @@ class Errors:
         """What ``f`` makes of several tensors; beside the errors of each, a tensor of its shape."""
         none = [torch.zeros_like(x) for _, x in parts]
         made = {}
-        for point in dict.fromkeys(point for errors, _ in parts for point in errors.parts):
-            of = [errors.parts.get(point) for errors, _ in parts]
+        for point in dict.fromkeys(point for errors, _ in parts for point in errors.points):
+            of = [errors.points.get(point) for errors, _ in parts]
             drifts = any(e is not None and e.drift is not None for e in of)
 
             def join(name: str, of: list[Part | None] = of) -> Tensor:
@@ -130,8 +130,8 @@ class Errors:
         return cls(made)
 
     def _with(self, other: Errors, f: Callable[[Part, Part], Part]) -> Errors:
-        made = dict(self.parts)
-        for point, part in other.parts.items():
+        made = dict(self.points)
+        for point, part in other.points.items():
             made[point] = f(made[point], part) if point in made else part
         return Errors(made)
 

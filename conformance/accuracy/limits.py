@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["ANYTHING", "DELTA", "Limits", "limits"]
 
 ANYTHING = 1e300  # the limit of what may hold any finite number
-VACUOUS = 1e20  # a limit beyond this, and beyond all values, says nothing, though it should
+# A limit that is so large, and beyond all values of the tensor, says nothing, though it should.
+# Where none is known, `UNKNOWN` and `STEEPEST` stand for it, which are 1e10 times as large: beside
+# values below 1e20 it is seen through factors down to 1e-10.
+VACUOUS = 1e20
 DELTA = 1e-6  # probability that any element of a right tensor leaves L
 SQUARED = 2.0**-960  # smaller squares of errors underflow: only the bound is known
 
@@ -49,7 +52,7 @@ class Limits:
     likely: Tensor  # L
     deviation: Tensor  # s: the standard deviation of independent, even roundings
     drift: Tensor  # |drift| over deviation-free errors
-    parts: Errors  # of one to each
+    errors: Errors  # by rounding point
     output: Format
     coherent: bool
     heads: int | None = None  # the axis of heads; the last one is that of a row
@@ -61,13 +64,13 @@ class Limits:
 
     def __getitem__(self, index: Any) -> Limits:
         """The limits of a part of the tensor."""
-        return self._each(lambda x: x[index], self.parts[index])
+        return self._each(lambda x: x[index], self.errors[index])
 
     def scaled(self, factor: float) -> Limits:
         """The limits of the tensor times ``factor``."""
         by = abs(factor)
-        parts = self.parts.scaled(lambda e: e * by, lambda e: e * by**2, lambda e: e * factor)
-        return replace(self._each(lambda x: x * by, parts), value=self.value * factor)
+        errors = self.errors.scaled(lambda e: e * by, lambda e: e * by**2, lambda e: e * factor)
+        return replace(self._each(lambda x: x * by, errors), value=self.value * factor)
 
     def placed(self, whole: Tensor, index: Tensor, elsewhere: float) -> Limits:
         """These as rows ``index`` of ``whole``; other rows keep its values, with one limit."""
@@ -82,7 +85,7 @@ class Limits:
         return replace(
             self, value=place(self.value, whole), bound=place(self.bound, room),
             likely=place(self.likely, room), deviation=place(self.deviation, none),
-            drift=place(self.drift, none), parts=self.parts.map(lambda x: place(x, none)),
+            drift=place(self.drift, none), errors=self.errors.map(lambda x: place(x, none)),
         )  # fmt: skip
 
     def joined(self, other: Limits) -> Limits:
@@ -92,10 +95,10 @@ class Limits:
             deviation=self.deviation + other.deviation, drift=self.drift + other.drift,
         )  # fmt: skip
 
-    def _each(self, f: Callable[[Tensor], Tensor], parts: Errors) -> Limits:
+    def _each(self, f: Callable[[Tensor], Tensor], errors: Errors) -> Limits:
         return replace(
             self, value=f(self.value), bound=f(self.bound), likely=f(self.likely),
-            deviation=f(self.deviation), drift=f(self.drift), parts=parts,
+            deviation=f(self.deviation), drift=f(self.drift), errors=errors,
         )  # fmt: skip
 
     def finite(self) -> bool:
@@ -133,12 +136,12 @@ class Limits:
         """The part of ``point`` in the limit of one element, as an absolute error."""
         if point == "output":
             return self.output.u * abs(float(self.value[at]))
-        e = self.parts.parts[point]
+        e = self.errors.points[point]
         return float(e.bound[at]) if self.coherent else self._lam() * math.sqrt(float(e.spread[at]))
 
     def origin(self, at: tuple[int, ...]) -> str:
         """Where the limit of one element comes from, largest part first, in words."""
-        shares = {point: self.share(point, at) for point in ("output", *self.parts.parts)}
+        shares = {point: self.share(point, at) for point in ("output", *self.errors.points)}
         total = sum(shares.values()) or 1.0
         order = sorted(shares, key=lambda p: -shares[p])
         return ", ".join(f"{p} {shares[p] / total:.0%}" for p in order if shares[p] >= 0.01 * total)
@@ -183,10 +186,10 @@ def limits(
     """
     forms = [running(f, profile) for f in formulations]
     first = forms[0]
-    parts = reduce(Errors.larger, (form.errors.expand(first.shape) for form in forms))
+    errors = reduce(Errors.larger, (form.errors.expand(first.shape) for form in forms))
     zero = first.value.new_zeros(first.shape)
-    bound, spread = parts.reach + zero, parts.variance + zero
-    drift = sum((e.drift.abs() for e in parts.parts.values() if e.drift is not None), zero)
+    bound, spread = errors.reach + zero, errors.variance + zero
+    drift = sum((e.drift.abs() for e in errors.points.values() if e.drift is not None), zero)
     own = (
         2.0 if profile.arithmetic.u < 2.0**-50 else 1.0
     )  # the authority errs as much as a float64 candidate
@@ -203,7 +206,7 @@ def limits(
         likely=stored + room * likely,
         deviation=((stored.square() + spread) / 3).sqrt(),
         drift=drift,
-        parts=parts,
+        errors=errors,
         output=output,
         coherent=coherent,
         heads=heads,

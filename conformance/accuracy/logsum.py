@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance.accuracy import functions
-from lingspec.conformance.accuracy.errors import Errors
-from lingspec.conformance.accuracy.running import LAMBDA, UNKNOWN, Running, running
+from lingspec.conformance.accuracy.errors import LAMBDA, Errors
+from lingspec.conformance.accuracy.running import UNKNOWN, Running, running
 
 __all__ = ["logsumexp"]
 

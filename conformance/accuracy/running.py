@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.errors import LAMBDA, Errors, same
+from lingspec.conformance.accuracy.errors import Errors, same
 from lingspec.conformance.accuracy.formats import Format, of_dtype
 from lingspec.conformance.accuracy.moves import Moves
 from lingspec.conformance.accuracy.profiles import SPECIFIED, Profile
 
-__all__ = ["ARITHMETIC", "LAMBDA", "Running", "analysing", "plain", "running", "stored"]
+__all__ = ["ARITHMETIC", "Running", "analysing", "plain", "running", "stored"]
 
 ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
 # Points of results of exp and powers, and of numbers that are computed once and then held: both
@@ -209,12 +209,12 @@ class Running(Moves):
 
 def _product(a: Running, b: Running, f: Callable[[Tensor, Tensor], Tensor], terms: int) -> Running:
     value, errors = f(a.value, b.value), Errors()
-    if a.errors.parts:
+    if a.errors.points:
         most, likely, drifted = b.at_most(), b.likely().square(), b.drifted()
         errors = a.errors.scaled(
             lambda e: f(e, most), lambda e: f(e, likely), lambda e: f(e, drifted)
         ).expand(value.shape)
-    if b.errors.parts:
+    if b.errors.points:
         size = a.size.square()
         errors = errors.plus(b.errors.scaled(
             lambda e: f(a.magnitude, e), lambda e: f(size, e), lambda e: f(a.value, e)

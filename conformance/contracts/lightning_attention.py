@@ -195,7 +195,7 @@ LONGER = (191, 192, 193, 200, 255, 256, 257, 300)
 LAYOUTS = ("dense", "dense", "dense", "fused", "padded")
 DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
 INDEPENDENT = tuple(f for f in values.FAMILIES if f not in values.COHERENT)
-WRITTEN = 1 << 20  # elements of memory, over all tokens: some 0.3 s of the recurrence with errors
+WRITTEN = 1 << 20  # elements of memory, over all tokens: about 0.25 s of the recurrence with errors
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:

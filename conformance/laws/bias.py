@@ -58,7 +58,7 @@ def check(session: Session) -> None:
 def _signed(got: Tensor, want: Limits) -> tuple[float, float, float, int]:
     """Sums over elements: error, squared independent room, drift; and how many."""
     own = want.output.u * want.value.abs() + want.output.tiny
-    rest = want.parts.variance.sqrt().expand(own.shape)
+    rest = want.errors.variance.sqrt().expand(own.shape)
     room = own + rest
     away = (got.double() - want.value) * want.value.sign()
     per_row = (rest / room).sum(-1) if own.dim() else rest / room

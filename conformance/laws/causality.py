@@ -29,10 +29,10 @@ def check(session: Session) -> None:
     seen = horizon(contract, session.call, last)
     before = session.run()
     session.expect("authority", before, session.authority)
+    axes = {name: index_of(contract, name, letter) for name in names}
     for turn in FUTURES:
         other = contract.make(case.with_(seed=case.seed ^ turn))
         after = session.run(other_values(session.call, other, contract, seen))
-        axes = {name: index_of(contract, name, letter) for name in names}
         told = [
             _same_past(session, name, axis, last, before, after)
             for name, axis in axes.items() if axis is not None

@@ -112,8 +112,8 @@ def test_the_spread_of_one_point_is_three_times_the_variance_seen(point):
     with rounding(noise(only, g)):
         runs = [[form(**given_) for _ in range(400)] for form in FORWARD]
     for n in range(2):
-        parts = [w[n].errors.parts for w in wants]
-        spreads = [of[point].spread for of in parts if point in of]
+        told = [w[n].errors.points for w in wants]
+        spreads = [of[point].spread for of in told if point in of]
         variances = [
             torch.stack([s[n] - wants[0][n].value for s in seen]).square().mean(0) for seen in runs
         ]
@@ -187,8 +187,8 @@ def test_without_roundings_only_arithmetic_errs():
     with rounding(analysing(used)):
         wrapped = {n: running(x, used) if n in "qkv" else x for n, x in given_.items()}
         o, _ = lightning_attention(**wrapped)
-    assert set(o.errors.parts) <= {"arithmetic", "decay"}
-    assert float(o.errors.parts["arithmetic"].bound.max()) < 1e-12
+    assert set(o.errors.points) <= {"arithmetic", "decay"}
+    assert float(o.errors.points["arithmetic"].bound.max()) < 1e-12
 
 
 # -- functions and shapes -----------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_what_is_clamped_errs_by_no_more_and_outside_by_nothing(seed):
     x = torch.rand(64, generator=g, dtype=torch.float64) * 3 - 1
     r = running(x, used).rounded("q", used.points["q"])
     made = r.clamp(0.0, 1.0)
-    bound = made.errors.parts["q"].bound
+    bound = made.errors.points["q"].bound
     for sign in (-1, 1):
         got = (x * (1 + 0.999 * sign * used.points["q"].u)).clamp(0, 1)
         assert bool(((got - made.value).abs() <= bound).all())
@@ -230,7 +230,7 @@ def test_what_was_rounded_is_not_rounded_again_where_it_is_stored():
     want = limits("y", [torch.cat([r[:50], r[50:]])], USED, of_dtype(torch.bfloat16), coherent=True)
     assert bool((want.bound <= 2.0**-8 * x * (1 + 2.0**-7) + 1e-30).all())
     again = r.rounded("k", USED.points["k"])
-    assert set(again.errors.parts) == {"q"}
+    assert set(again.errors.points) == {"q"}
 
 
 @pytest.mark.parametrize("name", ["bf16-tc", "fp32"])
@@ -293,14 +293,14 @@ def test_moving_elements_moves_their_errors():
         (torch.cat([r, r[:1]]), torch.cat([x, x[:1]])),
     ):  # fmt: skip
         assert torch.equal(moved.value, plain)
-        bound = moved.errors.parts["q"].bound
+        bound = moved.errors.points["q"].bound
         assert torch.allclose(bound, USED.points["q"].u * plain.abs(), rtol=1e-12, atol=1e-30)
 
 
 def test_joining_with_an_exact_tensor_gives_it_no_error():
     x, r = tensors(3, 4)
     both = torch.cat([r, x])
-    assert torch.equal(both.errors.parts["q"].bound[3:], torch.zeros(3, 4, dtype=torch.float64))
+    assert torch.equal(both.errors.points["q"].bound[3:], torch.zeros(3, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 1), ()])
@@ -309,8 +309,8 @@ def test_broadcasting_an_operand_broadcasts_its_errors(shape):
     y, s = tensors(*shape)
     for made, plain in ((r + s, x + y), (s + r, x + y), (r * s, x * y), (y * r, x * y)):
         assert torch.equal(made.value, plain)
-        assert made.errors.parts["q"].bound.expand(3, 4).shape == plain.shape
-        assert bool((made.errors.parts["q"].bound > 0).all())
+        assert made.errors.points["q"].bound.expand(3, 4).shape == plain.shape
+        assert bool((made.errors.points["q"].bound > 0).all())
 
 
 def test_what_the_analysis_does_not_know_it_refuses():
@@ -371,19 +371,19 @@ def test_a_sum_in_pieces_errs_more_the_more_often_its_maximum_rises():
     level = torch.zeros(1, 16, dtype=torch.float64)
     rising = 1e-6 * torch.arange(16, dtype=torch.float64)[None]
     errors = [
-        running(x, USED).logsumexp(-1).errors.parts["function"].bound for x in (level, rising)
+        running(x, USED).logsumexp(-1).errors.points["function"].bound for x in (level, rising)
     ]
     assert float(errors[1] - errors[0]) == pytest.approx(15 * USED.function_error, rel=1e-3)
-    falling = running(rising.flip(1), USED).logsumexp(-1).errors.parts["function"].bound
+    falling = running(rising.flip(1), USED).logsumexp(-1).errors.points["function"].bound
     assert torch.allclose(falling, errors[1])
 
 
 def test_operands_that_are_joined_are_held_as_they_were():
     x = torch.randn(3, 4, dtype=torch.float64).bfloat16()
     both = torch.cat([stored(x, USED), stored(x, USED)], dim=1)
-    assert not both.rounded("operand", USED.points["operand"]).errors.parts
+    assert not both.rounded("operand", USED.points["operand"]).errors.points
     mixed = torch.cat([stored(x, USED), stored(x.float(), USED)], dim=1)
-    assert mixed.rounded("operand", USED.points["operand"]).errors.parts
+    assert mixed.rounded("operand", USED.points["operand"]).errors.points
 
 
 def test_where_squared_errors_underflow_only_the_bound_is_said():
@@ -399,7 +399,7 @@ def test_repeating_elements_repeats_their_errors():
     made = r.repeat_interleave(2, dim=0)
     assert torch.equal(made.value, x.repeat_interleave(2, dim=0))
     bound = USED.points["q"].u * made.value.abs()
-    assert torch.allclose(made.errors.parts["q"].bound, bound, rtol=1e-12, atol=1e-30)
+    assert torch.allclose(made.errors.points["q"].bound, bound, rtol=1e-12, atol=1e-30)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
