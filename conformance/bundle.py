@@ -58,7 +58,7 @@ def write(
         "finding": json.dumps(finding.__dict__),
         "backward": json.dumps(backward),
     }  # fmt: skip
-    told = f"{case}/{target}/{candidate}/{precision}/{call.digest()}"
+    told = f"{case}/{target}/{candidate}/{precision}/{call.digest}"
     name = hashlib.sha256(told.encode()).hexdigest()[:12]
     path = folder / f"{case.op}-{finding.law}-{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -167,6 +168,7 @@ class Call:
     wrt: tuple[str, ...] = ()  # what gradients are asked with respect to
     far: dict[str, int] = field(default_factory=dict)  # by tensor, the axis that spans 2^31
 
+    @cached_property
     def digest(self) -> str:
         """A name for the values: equal for calls that must give equal results."""
         hashed = hashlib.sha256(f"{self.op}{self.params}{self.wrt}".encode())

@@ -57,7 +57,7 @@ class Desk:
         """What is not supported is refused call by call, in place of an answer."""
         return True
 
-    def settle(self, _seconds: float = 0.0) -> list[str]:
+    def settle(self, *, late: bool = False) -> list[str]:  # noqa: ARG002 - as `Host.settle`
         """Files do not change by themselves."""
         return []
 

@@ -51,12 +51,12 @@ class Session:
     ) -> None:  # fmt: skip
         self.host, self.candidate, self.contract = host, candidate, contract
         self.profile, self.case = profile, case
-        self.call = contract.make(case)
+        self._memo: Memo = {} if memo is None else memo
+        self.call = self._once(("call", "", str(case)), lambda: contract.make(case))
         self.findings: list[Finding] = []
         self.worst = 0.0
         self.bits = ""  # of the results of the case's own call, the first time
         self._made: list[tuple[Tensor, Call]] = []  # every result, and what it is the result of
-        self._memo: Memo = {} if memo is None else memo
 
     @property
     def authority(self) -> Expectations:
@@ -84,9 +84,12 @@ class Session:
         return self._kept("gradients", self.contract.gradients, self.call)
 
     def _kept(self, kind: str, compute: Callable[[Call, Profile], T], call: Call) -> T:
-        key = (kind, self.profile.name, call.digest())
+        key = (kind, self.profile.name, call.digest)
+        return self._once(key, lambda: compute(call, self.profile))
+
+    def _once(self, key: tuple[str, str, str], compute: Callable[[], T]) -> T:
         if key not in self._memo:
-            self._memo[key] = compute(call, self.profile)
+            self._memo[key] = compute()
         found: T = self._memo[key]
         return found
 
@@ -130,9 +133,9 @@ class Session:
             self.bits = name_of_bits(results)
         return results
 
-    def settle(self, seconds: float = 0.0) -> None:
+    def settle(self, *, late: bool = False) -> None:
         """Whether the last call's results and inputs are what they were when it returned."""
-        for text in self.host.settle(seconds):
+        for text in self.host.settle(late=late):
             self.fail(text, law="integrity", status="REJECTED")
 
     def carried(self, results: dict[str, Tensor], _want: Expectations) -> dict[str, Tensor]:

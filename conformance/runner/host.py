@@ -25,7 +25,8 @@ from lingspec.conformance.runner.server import START_TIMEOUT, RunnerError, Serve
 __all__ = ["CandidateInfo", "Host", "Outcome", "RunnerError", "Server", "TargetRefused"]
 
 HISTORY = 6  # calls that are remembered, with their inputs
-EACH = 4  # of so many waits for late writes one is waited, the first of a process among them
+LATE = 0.1  # seconds in which whoever still writes to a result has written to it
+EACH = 4  # a process is given them once in so many requests at least, and at the first
 
 
 class Host:
@@ -48,7 +49,8 @@ class Host:
         self.tampered: list[str] = []  # not yet told by an outcome
         self._results: dict[str, str] = {}  # digests of what the last call returned
         self._alarm: Alarm | None = None
-        self._waits = 0  # that this process was given
+        self._returned = 0.0  # when the last call did
+        self._hurried = 0  # requests to look late since this process last had the time
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
         self._start()
 
@@ -110,6 +112,8 @@ class Host:
         self._undisturbed()
         if self.sock is None:
             self._start()
+        elif self._results and time.monotonic() - self._returned >= LATE:
+            self._hurried = 0  # this call compares them
         if self.arena.place(given, far or {}):
             try:
                 self._share()
@@ -149,16 +153,20 @@ class Host:
         made.changed = self.arena.changed(before, mutable)
         made.mutated = {name: self.arena.read(name) for name in mutable if name in self.arena.slots}
         self.arena.seal()
+        self._returned = time.monotonic()
         return self._ended(made)
 
-    def settle(self, seconds: float = 0.0) -> list[str]:
+    def settle(self, *, late: bool = False) -> list[str]:
         """Look again at what the last call returned and was given: what happened to them since.
 
-        Of those who ask to wait before, one in `EACH` does.
+        ``late`` asks for `LATE` seconds before that. They are waited where the process had them
+        neither between two calls nor at any of the last ``EACH - 1`` requests.
         """
-        if seconds:
-            self._waits += 1
-            time.sleep(seconds if self._waits % EACH == 1 else 0.0)
+        if late:
+            self._hurried += 1
+            if self._hurried >= EACH:
+                time.sleep(LATE)
+                self._hurried = 0
         if self._results and self.sock is not None:
             reply, _ = self._exchange({"do": "again"})
             if reply["status"] == "ok":
@@ -198,7 +206,7 @@ class Host:
     def _start(self) -> None:
         self.history.clear()
         self._results = {}
-        self._waits = 0
+        self._hurried = EACH - 1
         if self._alarm is not None:
             self._alarm.close()
         self._alarm = Alarm()

@@ -16,16 +16,16 @@ FLOATS = {"nan": float("nan"), "large": 3.0e4}
 _INTEGERS = {"nan": 0x55, "large": 0x7A}
 _kind = "nan"
 _M_PERTURB = -6  # mallopt: fill every block that malloc hands out
+# Not in every C library: where it is not, torch's and numpy's own functions remain.
+_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
 
 
 def select(kind: str) -> None:
     """Which poison fills memory from now on."""
     global _kind
     _kind = kind
-    try:
-        ctypes.CDLL(None).mallopt(_M_PERTURB, _INTEGERS[kind])
-    except (OSError, AttributeError):  # not glibc: torch's and numpy's own functions remain
-        return
+    if _mallopt is not None:
+        _mallopt(_M_PERTURB, _INTEGERS[kind])
 
 
 def install() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from judging import ATTENTION, case, hosted, judged, server_here
 
-from lingspec.conformance.runner.host import RunnerError, Server, TargetRefused
+from lingspec.conformance.runner.host import EACH, LATE, RunnerError, Server, TargetRefused
 
 TIMEOUT = 1.0  # for those that hang
 
@@ -104,6 +104,27 @@ def test_a_candidate_that_dies_between_two_calls_is_started_again(server):
 def test_an_input_that_is_edited_later_is_noticed_by_a_later_call(server):
     found = verdicts(server, "edits_its_input_later", case(B=1), case(B=2), timeout=60.0)
     assert found[1].status == "REJECTED"
+
+
+def test_a_process_is_given_time_at_first_then_once_in_so_many_requests(server, monkeypatch):
+    slept = []
+    with hosted(server, "candidates:honest") as host:
+        monkeypatch.setattr(time, "sleep", slept.append)
+        for _ in range(EACH + 1):
+            host.settle(late=True)
+    assert slept == [LATE, LATE]
+
+
+def test_time_between_two_calls_is_time_that_a_process_was_given(server, monkeypatch):
+    slept = []
+    with hosted(server, "candidates:honest") as host:
+        judged(host, case())
+        time.sleep(LATE)
+        judged(host, case())
+        monkeypatch.setattr(time, "sleep", slept.append)
+        for _ in range(EACH):
+            host.settle(late=True)
+    assert slept == [LATE]  # at the last request
 
 
 def test_a_result_that_a_later_call_changes_is_noticed_by_that_call(server):
