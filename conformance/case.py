@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingspec.conformance.runner.arena import as_bytes
+from lingspec.conformance.runner.arena import as_bytes, laid_as
 
 __all__ = ["DTYPES", "Call", "Case", "CaseError", "dtype_of"]
 
@@ -178,5 +178,9 @@ class Call:
         return hashed.hexdigest()
 
     def with_tensors(self, **changes: Tensor) -> Call:
-        """This call with some tensors replaced."""
-        return replace(self, tensors={**self.tensors, **changes})
+        """This call with some tensors replaced, each laid out in memory as the one before it.
+
+        A right kernel may have other bits for other strides: another loop, another library call.
+        """
+        laid = {n: laid_as(x, self.tensors.get(n, x)) for n, x in changes.items()}
+        return replace(self, tensors={**self.tensors, **laid})

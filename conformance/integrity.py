@@ -76,7 +76,7 @@ def twin(call: Call) -> Call | None:
 
 
 def _turned(x: Tensor) -> Tensor:
-    """``x`` with everything but its ends in reverse, strides kept; as it is if it is expanded."""
+    """``x`` with everything but its ends in reverse; as it is if it is expanded."""
     if (
         x.is_floating_point() and x.element_size() == 1
     ):  # 8-bit floats cannot be turned, their bytes can
@@ -84,8 +84,7 @@ def _turned(x: Tensor) -> Tensor:
     flat = x.reshape(-1)
     if flat.numel() < 4 or 0 in x.stride():
         return x
-    turned = torch.cat([flat[:1], flat[1:-1].flip(0), flat[-1:]]).reshape(x.shape)
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(turned)
+    return torch.cat([flat[:1], flat[1:-1].flip(0), flat[-1:]]).reshape(x.shape)
 
 
 def _wide(x: Tensor) -> Tensor:

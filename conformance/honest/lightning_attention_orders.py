@@ -70,6 +70,13 @@ def sums_the_key_dimension_backwards(
     return o, state.flip(2)
 
 
+@honest(OP, differs="the key dimension is summed in reverse order where q is not contiguous")
+def sums_what_is_not_contiguous_backwards(q: Tensor, *call: Any, **options: Any) -> Result:
+    if q.is_contiguous():
+        return chunked(q, *call, **options)
+    return sums_the_key_dimension_backwards(q, *call, **options)
+
+
 @honest(
     OP, differs="outputs are summed from the nearest token to the farthest, distance by distance"
 )

@@ -38,6 +38,20 @@ def runs_online_from_the_newest_row(*call: Any, **options: Any) -> Result:
     return decode(*call, **options, soften=one)
 
 
+@honest(
+    OP, profile=ALL, batch_invariant=True,
+    differs="scores are summed backwards where queries are not contiguous",
+)  # fmt: skip
+def sums_what_is_not_contiguous_backwards_in_decode(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, *call: Any, **options: Any
+) -> Result:
+    def turned(q: Tensor, k: Tensor, scale: float) -> Tensor:
+        return scores(q.flip(-1), k.flip(-1), scale)
+
+    form = scores if q_latent.is_contiguous() else turned
+    return decode(q_latent, q_rope, cache, *call, **options, scores=form)
+
+
 @honest(OP, profile=ALL, differs="splits of 32 rows, merged by their lse in float32, as a tree")
 def merges_splits_of_32_rows_as_a_tree(*call: Any, **options: Any) -> Result:
     def split(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:

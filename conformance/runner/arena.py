@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GUARD", "Arena", "Slot", "as_bytes", "identical", "once", "view"]
+__all__ = ["GUARD", "Arena", "Slot", "as_bytes", "identical", "laid_as", "once", "view"]
 
 GUARD = 4096  # bytes on each side of every input, filled with 0xFF: NaN in every float format
 _ALIGN = 256
@@ -184,6 +184,25 @@ def once(x: Tensor) -> Tensor:
         if stride == 0 and x.shape[axis] > 1:
             x = x.narrow(axis, 0, 1)
     return x
+
+
+def laid_as(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` with the strides of ``like``, if it is no larger along any axis; else as it is.
+
+    Where ``like`` is expanded, all members of ``x`` must be equal.
+    """
+    fits = x.dim() == like.dim() and all(n <= m for n, m in zip(x.shape, like.shape, strict=True))
+    if not fits or x.stride() == like.stride() or not x.numel():
+        return x
+    shared = [d for d, (n, stride) in enumerate(zip(like.shape, like.stride(), strict=True))
+              if stride == 0 and n > 1]  # fmt: skip
+    kept = x
+    for axis in shared:
+        kept = kept.narrow(axis, 0, 1)
+    if shared and not identical(kept.expand(x.shape), x):
+        return x
+    made = torch.empty_strided(kept.shape, like.stride(), dtype=x.dtype, device=x.device)
+    return made.copy_(kept).as_strided(x.shape, like.stride())
 
 
 def as_bytes(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lingspec.conformance.runner.arena import GUARD, Arena, view
+from lingspec.conformance.runner.arena import GUARD, Arena, laid_as, view
 from lingspec.conformance.values import LAYOUTS, laid_out
 
 
@@ -141,3 +141,26 @@ def test_nothing_to_place_is_placed(arena):
     before = placed(arena, {})
     whole(arena)[3] ^= 1
     assert arena.changed(before, frozenset()) == "memory that holds no input"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("part", [slice(0, 2), slice(1, 2)], ids=["whole", "member"])
+def test_values_that_replace_others_have_their_strides(layout, part):
+    like = laid_out(torch.zeros(2, 3, 4, 5), layout)
+    other = laid_out(torch.randn(2, 3, 4, 5), layout)[part].contiguous()
+    got = laid_as(other, like)
+    assert got.stride() == like.stride()
+    assert torch.equal(got, other)
+
+
+@pytest.mark.parametrize(
+    ("x", "like"),
+    [
+        (torch.randn(2, 3), torch.zeros(3, 2).mT[:1]),
+        (torch.randn(6), torch.zeros(3, 2)),
+        (torch.randn(2, 3), torch.zeros(1, 3).expand(2, 3)),
+    ],
+    ids=["larger", "of another rank", "expanded"],
+)
+def test_values_that_do_not_fit_stay_as_they_are(x, like):
+    assert laid_as(x, like) is x
