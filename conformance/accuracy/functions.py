@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,21 +18,24 @@ from torch import Tensor
 
 from lingspec.conformance.accuracy import running as base
 from lingspec.conformance.accuracy.errors import same
+from lingspec.conformance.accuracy.formats import Format
 from lingspec.conformance.accuracy.logsum import logsumexp
 from lingspec.conformance.accuracy.running import ARITHMETIC, Running, running
 
 __all__ = [
-    "FUNCTION", "KNOWN", "cos", "exp", "log", "logsumexp", "reciprocal", "rsqrt", "sigmoid", "sin",
+    "FUNCTION", "KNOWN", "base_two", "cos", "exp", "log", "logsumexp", "reciprocal", "rsqrt",
+    "sigmoid", "sin",
 ]  # fmt: skip
 
 # Where an error may reach a pole, nothing is known any more; what is known in all likelihood stays,
 # so the bound must remain a number.
 STEEPEST = 1e30
+LOG2_E = Decimal("1.442695040888963407359924681001892137")
 FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmoids round
 
 
 def exp(x: Running) -> Running:
-    """The argument is scaled to base 2, and may have been scaled before: two roundings of it."""
+    """The argument is scaled to base 2, and may have been scaled before."""
     return exp_of(rescaled(x))
 
 
@@ -66,7 +71,7 @@ def sigmoid(x: Running) -> Running:
     Where the profile has a format for its steps, each of the three rounds by no more than of the
     result (an exponential moves it by less than of itself); what 1 - y rounds is the reference's.
     """
-    made = _mapped(rescaled(x, 1.0), torch.sigmoid, relative=2.0)
+    made = _mapped(rescaled(x, 1), torch.sigmoid, relative=2.0)
     form = x.profile.points.get("sigmoid")
     if form is not None:
         step = form.u * made.value + form.tiny
@@ -113,13 +118,20 @@ def logaddexp(a: Any, b: Any) -> Running:
     return logsumexp(stacked, -1)
 
 
-def rescaled(x: Running, roundings: float = 2.0) -> Running:
-    """``x`` with some roundings more, of itself: the argument of an exponential."""
-    u = x.profile.arithmetic.u
-    error = roundings * u * x.value.abs().nan_to_num(posinf=0.0)
+def rescaled(x: Running, roundings: int = 2) -> Running:
+    """``x`` as the argument of an exponential: some roundings more, of the last to base 2."""
+    form = x.profile.arithmetic
+    error = (roundings * form.u + base_two(form)) * x.value.abs().nan_to_num(posinf=0.0)
     made = replace(x, held=None)
     made._add(ARITHMETIC, error, error.square())
     return made
+
+
+@cache
+def base_two(form: Format) -> float:
+    """What log2(e) errs by, as a part of itself, where it is held in ``form``."""
+    held = form.cast(torch.tensor(float(LOG2_E), dtype=torch.float64))
+    return abs(float(Decimal(held.item()) / LOG2_E - 1))
 
 
 def _mapped(

@@ -186,13 +186,14 @@ class Running(Moves):
         """This, as the result of exp, or of a power, in working precision.
 
         The relative error is that of the function, and that of its argument log x = g n, which is
-        a product and may be scaled to base 2: two roundings. The same constant may be used at
-        every step, so it drifts.
+        a product and may be scaled to base 2: two roundings, and that of log2(e). The same constant
+        may be used at every step, so it drifts.
         """
         log = self.value.log().abs().nan_to_num(posinf=0.0)  # exp(-inf) = 0 is exact
-        u = self.profile.arithmetic.u
-        error = self.value * (self.profile.function_error + u * (1 + 2 * log))
-        error = error + self.profile.arithmetic.tiny * (self.value > 0)
+        form = self.profile.arithmetic
+        of_log = (2 * form.u + functions.base_two(form)) * log
+        error = self.value * (self.profile.function_error + form.u + of_log)
+        error = error + form.tiny * (self.value > 0)
         made = replace(self, held=None)
         made._add(point, error, error.square(), error)
         return made

@@ -419,3 +419,16 @@ def test_a_sigmoid_in_steps_of_16_bits_is_inside_its_bound_and_outside_that_of_o
         return float(((made - want.value).abs() / bound).max())
 
     assert far(f"+sigmoid={name}") <= 1 < far(f"+spec={name}")
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid"])
+def test_an_exponential_in_base_2_is_inside_its_bound_and_uses_most_of_the_room(name):
+    x = torch.linspace(-85, 60 if name == "exp" else 20, 200001).float()
+    turned = x if name == "exp" else -x
+    log2_e = torch.tensor(1.4426950408889634, dtype=torch.float32)
+    made = (turned * log2_e).double().exp2().float()  # the product and the constant round
+    made = made if name == "exp" else 1 / (1 + made)
+    used = profile("fp32")
+    want = getattr(torch, name)(running(x.double(), used))
+    far = float(((made.double() - want.value).abs() / want.errors.reach).max())
+    assert (0.5 if name == "exp" else 0.85) < far <= 1
