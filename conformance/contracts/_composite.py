@@ -31,7 +31,7 @@ from lingspec.reference.synthetic import Synthetic
 
 __all__ = [
     "BASE", "CONFIGS", "FAMILIES", "LAWS", "LAYOUTS", "OFFSETS", "SIGNATURE", "Composite",
-    "cache_of", "contract_of", "moved", "shifted", "told", "weights_of",
+    "cache_of", "contract_of", "followed", "moved", "positions_of", "shifted", "told", "weights_of",
 ]  # fmt: skip
 
 BASE = LingConfig(
@@ -44,15 +44,19 @@ BASE = LingConfig(
 )  # fmt: skip
 YARN = {
     "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
-    "mscale": 1.0, "mscale_all_dim": 1.0,
+    "mscale": 0.9, "mscale_all_dim": 0.6,
 }  # fmt: skip
-# Both origins of the decays often enough for whoever has only one of them.
+# Both origins of the decays often enough for whoever has only one of them, and every number of a
+# configuration with two values at least: who computes with the usual one must not pass.
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "fullq": {"q_lora_rank": None},
-    "biased": {"use_qkv_bias": True, "use_bias": True},
-    "unnormed": {"use_qk_norm": False, "group_norm_size": 1, "decay_layer_origin": 0},
-    "yarn": {"rope_scaling": YARN},
+    "fullq": {"q_lora_rank": None, "rope_theta": 1e4, "routed_scaling_factor": 1.7},
+    "biased": {"use_qkv_bias": True, "use_bias": True, "num_shared_experts": 2},
+    "unnormed": {
+        "use_qk_norm": False, "group_norm_size": 1, "num_experts_per_tok": 1,
+        "decay_layer_origin": 0,
+    },
+    "yarn": {"rope_scaling": YARN, "num_experts_per_tok": 2},
     "alone": {
         "num_experts_per_tok": 1,
         "num_shared_experts": 0,
@@ -60,8 +64,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "topk_group": 1,
         "decay_layer_origin": 0,
     },
-    "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3},
-}
+    "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3, "routed_scaling_factor": 0.3},
+}  # fmt: skip
 # Those of independent values: of a whole layer no bound says much, so likelihoods must hold.
 FAMILIES = ("normal", "small", "heavy", "zeros", "mixed")
 LAWS = (
@@ -86,14 +90,16 @@ def told(config: LingConfig) -> dict[str, Any]:
 def weights_of(
     config: LingConfig, names: Iterable[str], seed: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, as the arguments of a call."""
+    """The tensors of a checkpoint, as the arguments of a call; no narrower format holds them."""
     wide = dtype_of("state", dtype)
-    made = Synthetic(config, seed % 97, torch.float32)
-    found = {name: made[name] for name in names}
+    made = Synthetic(config, seed % 97, torch.float64)
+    found, g = {name: made[name] for name in names}, values.rng(seed, "weights")
     for name, x in found.items():
+        # up to half a percent away from what is synthetic, which 16 bits hold
+        found[name] = x * (1 + 0.005 * torch.rand(x.shape, generator=g, dtype=torch.float64))
         if name.endswith(FLOAT32):  # biases so far apart that most margins are wide
             order = torch.randperm(x.numel(), generator=values.rng(seed, "bias"))
-            found[name] = 0.25 * order.float() - 1.0
+            found[name] = 0.25 * order.double() - 0.997
     return {
         f"weights.{name}": x.to(wide if name.endswith(FLOAT32) else dtype)
         for name, x in found.items()
@@ -111,6 +117,27 @@ def cache_of(
     H, K = config.num_attention_heads, config.head_dim
     state = torch.randn(a["B"], H, K, K, generator=g, dtype=torch.float64)
     return (0.5 * state).to(dtype_of("state", dtype))
+
+
+def positions_of(case: Case) -> Tensor:
+    """Those of the tokens behind a cache, or from some offset on; of a tree of drafts, any."""
+    a, g = case.axes, values.rng(case.seed, "positions")
+    apart = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])[:, None]
+    steps = torch.arange(a["T"]).expand(a["B"], a["T"])
+    if "tree" in case.flags:  # neither what the cache counts nor one after the other
+        steps = torch.randint(0, 3, (a["B"], a["T"]), generator=g).cumsum(-1)
+    first = a["S"] * torch.ones_like(apart) if "cache" in case.flags else apart
+    first = first + apart % 7 if "tree" in case.flags else first
+    return (first + steps).to(torch.int32 if case.seed % 2 else torch.int64)
+
+
+def followed(call: Call) -> dict[str, Any]:
+    """What `supports` is shown of positions: those that a cache counts, or steps of 1, or any."""
+    at = call.tensors["positions"]
+    behind = max((x.shape[1] for n, x in call.tensors.items() if n.endswith("rows")), default=0)
+    if bool((at == behind + torch.arange(at.shape[1])).all()):
+        return {"positions": "counted"}
+    return {"positions": "consecutive" if bool((at.diff(dim=1) == 1).all()) else "any"}
 
 
 @dataclass(frozen=True)
@@ -139,9 +166,7 @@ class Composite:
             x = values.tokens(case.traits["values"], shape, g, salt=0)
             x = 0.25 * x if dtype == torch.float16 else x
             tensors[name] = values.laid_out(x.to(dtype), values.layout_of(case, turn))
-        start = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])
-        first = a["S"] if "cache" in case.flags else start[:, None]
-        tensors["positions"] = first + torch.arange(a["T"]).expand(a["B"], a["T"])
+        tensors["positions"] = positions_of(case)
         names = (name for name, _ in layer_tensors(config, a["L"]))
         tensors |= weights_of(config, names, case.seed, dtype)
         if "cache" in case.flags:
@@ -168,8 +193,10 @@ class Composite:
             "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
         }  # fmt: skip
         cut = pick(range(33)) if law in ("causality", "handover") else 0
-        flags = frozenset({"cache"} if cached else ())
-        return Case(self.op, dtype, axes, traits, flags, None, cut, pick(range(0x10000)), law)
+        flags = {"cache"} if cached else set()
+        flags |= {"tree"} if pick((False, False, False, True)) else set()
+        seed = pick(range(0x10000))
+        return Case(self.op, dtype, axes, traits, frozenset(flags), None, cut, seed, law)
 
     # -- authority ---------------------------------------------------------------------------
 
@@ -284,7 +311,8 @@ def contract_of(composite: Composite, **more: Any) -> Contract:
         mutable=frozenset(caches),
         nested={"weights": "mapping", "cache": "object"},
         axes={"B": (0, 3), "T": (0, 65), "L": (0, 5), "S": (0, 16)},
-        flags=("cache",),
+        flags=("cache", "tree"),
+        told=followed,
         make=composite.make,
         authority=composite.authority,
         variants=composite.variants,

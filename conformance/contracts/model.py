@@ -24,9 +24,10 @@ from lingspec.conformance.contracts._composite import (
     BASE,
     CONFIGS,
     LAYOUTS,
-    OFFSETS,
     cache_of,
+    followed,
     moved,
+    positions_of,
     told,
     weights_of,
 )  # fmt: skip
@@ -75,12 +76,12 @@ def make(case: Case) -> Call:
     a, config = case.axes, _config(case.traits["config"])
     g, dtype = values.rng(case.seed), case.torch_dtype
     ids = torch.randint(0, config.vocab_size, (a["B"], a["T"]), generator=g)
-    apart = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])
-    first = a["S"] if "cache" in case.flags else apart[:, None]
-    positions = (first + torch.arange(a["T"])).expand(a["B"], a["T"])
+    ids = ids.to(torch.int64 if case.seed % 3 else torch.int32)
     given = {
         name: values.laid_out(x, values.layout_of(case, turn))
-        for turn, (name, x) in enumerate({"input_ids": ids, "positions": positions}.items())
+        for turn, (name, x) in enumerate(
+            {"input_ids": ids, "positions": positions_of(case)}.items()
+        )
     }
     given |= weights_of(config, (name for name, _ in tensors(config)), case.seed, dtype)
     if "cache" in case.flags:
@@ -106,8 +107,10 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
     }  # fmt: skip
     cut = pick(range(17)) if law in ("causality", "handover") else 0
-    flags = frozenset({"cache"} if cached else ())
-    return Case("model", dtype, axes, traits, flags, None, cut, pick(range(0x10000)), law)
+    flags = {"cache"} if cached else set()
+    flags |= {"tree"} if not cached and pick((False, False, True)) else set()
+    seed = pick(range(0x10000))
+    return Case("model", dtype, axes, traits, frozenset(flags), None, cut, seed, law)
 
 
 # -- authority -----------------------------------------------------------------------------------
@@ -191,7 +194,8 @@ MODEL = Contract(
     nested={"weights": "mapping", "cache": "objects"},
     axes={"B": (0, 3), "T": (0, 33), "S": (0, 16)},
     traits={"config": tuple(ALL_CONFIGS), "layout": LAYOUTS},
-    flags=("cache",),
+    flags=("cache", "tree"),
+    told=followed,
     algebra=Algebra(
         causal="T", bitwise=False, stateful="T", state=tuple((s.name, s.name) for s in CACHES),
         independent=("B",),
