@@ -168,10 +168,12 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
         return x.transpose(-2, -3).contiguous().transpose(-2, -3)
     sizes = list(x.shape)
     step = 2 if layout == "stepped" else 1
-    # fused: as a slice of the rows of one projection; padded: rows a little longer than needed
+    # fused: as the second of three slices of the rows of one projection; padded: rows a little
+    # longer than needed, with one number before them, so that nothing begins at 16 bytes
     sizes[-1] = {"fused": 3 * sizes[-1], "padded": sizes[-1] + 3, "stepped": 2 * sizes[-1]}[layout]
     room = torch.zeros(sizes, dtype=x.dtype)
-    made = room[..., : step * x.shape[-1] : step]
+    first = {"fused": x.shape[-1], "padded": 1, "stepped": 0}[layout]
+    made = room[..., first : first + step * x.shape[-1] : step]
     made.copy_(x)
     return made
 

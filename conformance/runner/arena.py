@@ -65,7 +65,7 @@ class Arena:
             strides = _far_strides(x, far[name]) if name in far else x.stride()
             spread = 1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, strides, strict=True))
             elements = 0 if x.numel() == 0 else spread
-            at = -(-at // _ALIGN) * _ALIGN
+            at = -(-at // _ALIGN) * _ALIGN + _begins(x)
             dtype = str(x.dtype).removeprefix("torch.")
             self.slots[name] = Slot(name, dtype, tuple(x.shape), tuple(strides), at, elements, 0)
             at += elements * x.element_size() + GUARD
@@ -170,6 +170,11 @@ class Arena:
         return torch.frombuffer(self.map, dtype=torch.uint8)
 
 
+def _begins(x: Tensor) -> int:
+    """Bytes behind an address that every kernel likes: what is a view may begin anywhere."""
+    return x.storage_offset() * x.element_size() % _ALIGN
+
+
 def _far_strides(x: Tensor, axis: int) -> tuple[int, ...]:
     """Dense strides, but that of ``axis``, whose last member lies beyond 2^31 elements."""
     strides = list(x.contiguous().stride())
@@ -187,12 +192,13 @@ def once(x: Tensor) -> Tensor:
 
 
 def laid_as(x: Tensor, like: Tensor) -> Tensor:
-    """``x`` with the strides of ``like``, if it is no larger along any axis; else as it is.
+    """``x`` with strides and beginning of ``like``, if it is no larger along any axis; else itself.
 
     Where ``like`` is expanded, all members of ``x`` must be equal.
     """
     fits = x.dim() == like.dim() and all(n <= m for n, m in zip(x.shape, like.shape, strict=True))
-    if not fits or x.stride() == like.stride() or not x.numel():
+    same = x.stride() == like.stride() and _begins(x) == _begins(like)
+    if not fits or same or not x.numel():
         return x
     shared = [d for d, (n, stride) in enumerate(zip(like.shape, like.stride(), strict=True))
               if stride == 0 and n > 1]  # fmt: skip
@@ -201,8 +207,11 @@ def laid_as(x: Tensor, like: Tensor) -> Tensor:
         kept = kept.narrow(axis, 0, 1)
     if shared and not identical(kept.expand(x.shape), x):
         return x
-    made = torch.empty_strided(kept.shape, like.stride(), dtype=x.dtype, device=x.device)
-    return made.copy_(kept).as_strided(x.shape, like.stride())
+    first, item = _begins(like) // like.element_size(), x.element_size()
+    room = torch.empty_strided(kept.shape, like.stride(), dtype=x.dtype).untyped_storage().nbytes()
+    whole = torch.empty(first + room // item, dtype=x.dtype, device=x.device)
+    whole.as_strided(kept.shape, like.stride(), first).copy_(kept)
+    return whole.as_strided(x.shape, like.stride(), first)
 
 
 def as_bytes(x: Tensor) -> Tensor:

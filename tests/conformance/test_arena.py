@@ -150,6 +150,7 @@ def test_values_that_replace_others_have_their_strides(layout, part):
     other = laid_out(torch.randn(2, 3, 4, 5), layout)[part].contiguous()
     got = laid_as(other, like)
     assert got.stride() == like.stride()
+    assert got.storage_offset() == like.storage_offset()
     assert torch.equal(got, other)
 
 
@@ -164,3 +165,11 @@ def test_values_that_replace_others_have_their_strides(layout, part):
 )
 def test_values_that_do_not_fit_stay_as_they_are(x, like):
     assert laid_as(x, like) is x
+
+
+def test_a_view_begins_where_it_begins_in_its_buffer(arena):
+    x = laid_out(torch.randn(2, 3, 4, 5), "padded")
+    placed(arena, {"x": x})
+    got = view(whole(arena), arena.slots["x"])
+    assert got.data_ptr() % 16 == 4
+    assert torch.equal(got, x)

@@ -13,6 +13,7 @@ from lingspec.conformance.adapters.mlx._arrays import mlx, torched
 PACKAGES = ("mlx_lm",)
 FLOAT32 = {"float32": "fp32"}
 ORIGIN = "its decays count layers from 0"
+STEPS = "it counts positions from that of the first token"
 BIASES = "with use_bias its experts have biases, the released ones have none"
 
 
@@ -20,7 +21,13 @@ FROM_0 = ("training", "unnormed", "alone")  # the configurations with `decay_lay
 
 
 def _counted_from_0(case: Any) -> bool | str:
+    if case.positions == "any":
+        return STEPS
     return case.config in FROM_0 or ORIGIN
+
+
+def _in_steps(case: Any) -> bool | str:
+    return case.positions != "any" or STEPS
 
 
 def _without_biases(case: Any) -> bool | str:
@@ -30,6 +37,8 @@ def _without_biases(case: Any) -> bool | str:
 def _either(case: Any) -> bool | str:
     if case.config == "biased":
         return BIASES
+    if case.positions == "any":
+        return STEPS
     return case.config in FROM_0 or case.L in (1, 3, 4) or ORIGIN
 
 
@@ -38,7 +47,7 @@ def lightning_layer(x, weights, config, *, layer, positions, cache=None):  # typ
     return _attended(_loaded(weights, config, layer, "attention"), x, positions, cache)
 
 
-@implements("mla_layer", profile=FLOAT32, packages=PACKAGES)
+@implements("mla_layer", profile=FLOAT32, supports=_in_steps, packages=PACKAGES)
 def mla_layer(x, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def] # as the op
     rank = config["kv_lora_rank"]
     return _looked_up(_loaded(weights, config, layer, "attention"), x, positions, cache, rank)

@@ -12,6 +12,7 @@ from lingspec.conformance.adapters.mlx.layers import (
     FLOAT32,
     FROM_0,
     ORIGIN,
+    STEPS,
     PACKAGES,
     paired,
     unpaired,
@@ -23,6 +24,8 @@ def _takes(case: Any) -> bool | str:
         return BIASES
     if not case.T or not case.B:
         return "it takes tokens"
+    if case.positions == "any":
+        return STEPS
     return case.config in FROM_0 or ORIGIN
 
 

@@ -14,7 +14,11 @@ PACKAGES = ("transformers.models.deepseek_v3", "transformers.integrations")
 FLOAT32 = {"float32": "fp32"}
 
 
-@implements("mla_layer", profile=FLOAT32, cost="native", packages=PACKAGES)
+def _in_steps(case: Any) -> bool | str:
+    return case.positions != "any" or "where positions do not follow, it takes a sequence to begin"
+
+
+@implements("mla_layer", profile=FLOAT32, cost="native", supports=_in_steps, packages=PACKAGES)
 def mla_layer(x, weights, config, *, layer, positions, cache=None):  # type: ignore[no-untyped-def] # as the op
     if not x.numel():  # no call of the package's
         if cache is not None:
