@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from lingspec.conformance import regimes
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 
@@ -37,7 +38,12 @@ def plan(
 
 def draw(contract: Contract, law: str, cost: str, dtype: str, seed: int, index: int) -> Case:
     """One case: the simplest at index 0, then random ones, each from a seed of its own."""
-    return contract.draw(_picks(law, dtype, seed, index), law, cost, dtype)
+    return _drawn(contract, _picks(law, dtype, seed, index), law, cost, dtype)
+
+
+def _drawn(contract: Contract, picks: _Picks, law: str, cost: str, dtype: str) -> Case:
+    """A case of the contract, now and then of other sizes."""
+    return regimes.moved(contract, contract.draw(picks, law, cost, dtype), picks, cost)
 
 
 def shrink(
@@ -50,7 +56,7 @@ def shrink(
     """
     law = case.law or "authority"
     picks = _picks(law, case.dtype, seed, index)
-    best, chosen = contract.draw(picks, law, cost, case.dtype), picks.chosen
+    best, chosen = _drawn(contract, picks, law, cost, case.dtype), picks.chosen
     if best != case:
         return case
     known = {str(case)}
@@ -59,7 +65,7 @@ def shrink(
         improved = False
         for told in _simpler(chosen):
             again = _Picks(None, told)
-            simpler = contract.draw(again, law, cost, case.dtype)
+            simpler = _drawn(contract, again, law, cost, case.dtype)
             if str(simpler) in known or tries <= 0:
                 continue
             known.add(str(simpler))

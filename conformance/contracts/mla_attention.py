@@ -41,7 +41,8 @@ def make(case: Case) -> Call:
     if lengths is not None:
         tensors["cu_seqlens"] = _ends(lengths, index)
         if "prefix" in case.flags:
-            tensors["cu_seqlens_k"] = _ends(keys, index)
+            of_keys = torch.int32 if case.seed % 4 < 2 else torch.int64
+            tensors["cu_seqlens_k"] = _ends(keys, of_keys)
     return Call(case.op, tensors, {"scale": scale}, _softmax.coherent(family), far=far)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 from judging import ATTENTION
@@ -11,6 +12,7 @@ from lingspec.conformance import values
 from lingspec.conformance.case import CaseError
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.plan import COUNTS, _picks, draw, plan, shrink
+from lingspec.conformance.regimes import REGIMES
 from lingspec.conformance.run import laws_for
 
 
@@ -133,10 +135,26 @@ def test_plans_of_decode_reach_padding_and_unlisted_rows():
 
 def test_interpreted_candidates_get_smaller_cases():
     for case in drawn(cost="interpreted", count=60):
-        assert case.axes["H"] <= 3 or (case.axes["T"] <= 5 and case.axes["B"] == 1)
-        if case.axes.get("T", 0) > 130:
-            assert max(case.axes[a] for a in "KV") <= 24
-            assert case.axes["B"] == 1
+        tokens = sum(case.lengths) if case.lengths else case.axes["T"] * case.axes["B"]
+        assert tokens * case.axes["H"] * case.axes["K"] <= 1 << 16
+
+
+@pytest.mark.parametrize("cost", ["native", "interpreted"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_regime_of_an_op_is_drawn_and_can_be_made(op, cost):
+    plans = [
+        plan(contract(op), laws_for(contract(op)), "f32", cost, "ci", seed) for seed in range(8)
+    ]
+    for regime in REGIMES[op]:
+        if regime.compiled and cost == "interpreted":
+            continue
+        inside = [
+            c for c in itertools.chain(*plans)
+            if regime.axes.items() <= c.axes.items() and c.lengths == regime.lengths
+        ]  # fmt: skip
+        assert len(inside) >= 8
+        assert contract(op).parse(str(inside[0])) == inside[0]
+        contract(op).make(inside[0])
 
 
 @pytest.mark.parametrize("op", OPS)

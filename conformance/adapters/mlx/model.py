@@ -12,8 +12,8 @@ from lingspec.conformance.adapters.mlx.layers import (
     FLOAT32,
     FROM_0,
     ORIGIN,
-    STEPS,
     PACKAGES,
+    STEPS,
     paired,
     unpaired,
 )  # fmt: skip
