@@ -38,12 +38,20 @@ def plan(
 
 def draw(contract: Contract, law: str, cost: str, dtype: str, seed: int, index: int) -> Case:
     """One case: the simplest at index 0, then random ones, each from a seed of its own."""
-    return _drawn(contract, _picks(law, dtype, seed, index), law, cost, dtype)
+    first = _random(seed, law, dtype, "regime").randrange(1 << 16)
+    return _drawn(contract, _picks(law, dtype, seed, index), law, cost, dtype, (index, first))
 
 
-def _drawn(contract: Contract, picks: _Picks, law: str, cost: str, dtype: str) -> Case:
-    """A case of the contract, now and then of other sizes."""
-    return regimes.moved(contract, contract.draw(picks, law, cost, dtype), picks, cost)
+def _drawn(
+    contract: Contract, picks: _Picks, law: str, cost: str, dtype: str,
+    turn: tuple[int, int] = (0, 0),
+) -> Case:  # fmt: skip
+    """A case of the contract; every so many moved into a regime, each of them in turn."""
+    case = contract.draw(picks, law, cost, dtype)
+    found, often = regimes.of(contract, case, cost), regimes.often(law)
+    if not found or picks.turn(range(often), turn[0]) != often - 1:
+        return case
+    return regimes.moved(case, picks.turn(found, turn[0] // often + turn[1]))
 
 
 def shrink(
@@ -108,6 +116,13 @@ class _Picks:
             index = int(self.share(place) * len(options)) if self.share else 0
         self.chosen.append(index)
         return options[index]
+
+    def turn(self, options: Sequence[T], n: int) -> T:
+        """The ``n``-th, counted around, unless it was told another."""
+        place = len(self.chosen)
+        index = self.told[place] if place < len(self.told) else n if self.share else 0
+        self.chosen.append(index % len(options))
+        return options[index % len(options)]
 
 
 STRATA = 12  # cases in a row of which every choice takes each twelfth of its options once

@@ -11,18 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lingspec.conformance.case import Case
-from lingspec.conformance.contract import Contract, Pick
+from lingspec.conformance.contract import Contract
 
-__all__ = ["LAWS", "REGIMES", "Regime", "moved"]
+__all__ = ["LAWS", "REGIMES", "Regime", "moved", "of", "often"]
 
 # Laws whose cases need no sizes of their own.
 LAWS = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "determinism",
     "untouched", "strides", "sharding", "shapes",
 )  # fmt: skip
-OFTEN = {"authority": 4}  # one case in so many, for other laws one in `SELDOM`
+OFTEN = {"authority": 4}  # one case in so many; of other laws, one in `SELDOM`
 SELDOM = 6
-WHOLE = (None, "rank3", "rank4")  # ranks at which every axis is there
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,9 @@ class Regime:
     compiled: bool = False
 
 
-def _of(*, compiled: bool = False, traits: Mapping[str, str] | None = None, **axes: int) -> Regime:
+def _sizes(
+    *, compiled: bool = False, traits: Mapping[str, str] | None = None, **axes: int
+) -> Regime:
     return Regime(axes, traits=traits or {}, compiled=compiled)
 
 
@@ -46,14 +47,14 @@ def _packed(*lengths: int, **axes: int) -> Regime:
 
 
 NORMAL = {"values": "normal"}  # of large scores no limit says much
-WIDE_ROWS = (_of(B=1, T=2, D=8192), _of(B=1, T=3, D=1536), _of(B=2, T=150, D=8))
-MANY_ROWS = _of(B=1, T=1025, D=8, compiled=True)
+WIDE_ROWS = (_sizes(B=1, T=2, D=8192), _sizes(B=1, T=3, D=1536), _sizes(B=2, T=150, D=8))
+MANY_ROWS = _sizes(B=1, T=1025, D=8, compiled=True)
 # Dimensions before heads: as many of those as the model has, then tokens.
 ROTATED = (
-    _of(B=1, T=2, H=64, K=128, R=64), _of(B=1, T=3, H=17, K=24, R=16),
-    _of(B=2, T=140, H=1, K=8, R=4), _of(B=1, T=600, H=1, K=8, R=4, compiled=True),
+    _sizes(B=1, T=2, H=64, K=128, R=64), _sizes(B=1, T=3, H=17, K=24, R=16),
+    _sizes(B=2, T=140, H=1, K=8, R=4), _sizes(B=1, T=600, H=1, K=8, R=4, compiled=True),
 )  # fmt: skip
-COMPOSITE = (_of(B=1, T=140), _of(B=2, T=70), _of(B=9, T=2))
+COMPOSITE = (_sizes(B=1, T=140), _sizes(B=2, T=70), _sizes(B=9, T=2))
 CACHED = (
     *COMPOSITE,
     *(Regime({"B": B, "T": T, "S": S}, flags=frozenset({"cache"}))
@@ -64,127 +65,137 @@ REGIMES: dict[str, tuple[Regime, ...]] = {
     "rms_norm": (*WIDE_ROWS, MANY_ROWS),
     "add_rms_norm": (*WIDE_ROWS, MANY_ROWS),
     "gated_group_rms_norm": (
-        _of(B=1, T=2, D=8192, G=8), _of(B=1, T=2, D=1024, G=1), _of(B=1, T=2, D=1536, G=2),
-        _of(B=1, T=3, D=120, G=24), _of(B=1, T=3, D=49, G=7), _of(B=2, T=150, D=16, G=2),
-        _of(B=1, T=1025, D=8, G=2, compiled=True),
+        _sizes(B=1, T=2, D=8192, G=8), _sizes(B=1, T=2, D=1024, G=1), _sizes(B=1, T=2, D=1536, G=2),
+        _sizes(B=1, T=3, D=120, G=24), _sizes(B=1, T=3, D=49, G=7), _sizes(B=2, T=150, D=16, G=2),
+        _sizes(B=1, T=1025, D=8, G=2, compiled=True),
     ),
-    "rope_table": (_of(B=1, T=1025, R=8), _of(B=9, T=3, R=64), _of(B=1, T=2, R=256)),
+    "rope_table": (_sizes(B=1, T=1025, R=8), _sizes(B=9, T=3, R=64), _sizes(B=1, T=2, R=256)),
     "partial_rope": ROTATED,
     "interleaved_rope": tuple(
         Regime({a: n for a, n in r.axes.items() if a != "K"}, compiled=r.compiled) for r in ROTATED
     ),
     "qk_norm_rope": (
         *(Regime({**r.axes, "G": r.axes["H"]}, compiled=r.compiled) for r in ROTATED),
-        _of(B=1, T=2, H=64, G=8, K=128, R=64), _of(B=1, T=3, H=3, G=20, K=24, R=8),
-        _of(B=1, T=3, H=2, G=2, K=256, R=72),
+        _sizes(B=1, T=2, H=64, G=8, K=128, R=64), _sizes(B=1, T=3, H=3, G=20, K=24, R=8),
+        _sizes(B=1, T=3, H=2, G=2, K=256, R=72),
     ),
-    "lightning_log_decay": (_of(H=64, L=79, N=80), _of(H=512, L=3, N=20)),
+    "lightning_log_decay": (_sizes(H=64, L=79, N=80), _sizes(H=512, L=3, N=20)),
     "lightning_attention": (
-        _of(B=1, T=140, H=12, K=16, V=16, compiled=True), _of(B=1, T=70, H=9, K=16, V=16),
-        _of(B=1, T=400, H=1, K=96, V=16, compiled=True), _of(B=1, T=200, H=1, K=72, V=16),
-        _of(B=6, T=20, H=2, K=24, V=16), _of(B=2, T=2, H=64, K=40, V=24),
-        _of(B=1, T=70, H=1, K=128, V=96),
+        _sizes(B=1, T=140, H=12, K=16, V=16, compiled=True), _sizes(B=1, T=70, H=9, K=16, V=16),
+        _sizes(B=1, T=400, H=1, K=96, V=16, compiled=True), _sizes(B=1, T=200, H=1, K=72, V=16),
+        _sizes(B=6, T=20, H=2, K=24, V=16), _sizes(B=2, T=2, H=64, K=40, V=24),
+        _sizes(B=1, T=70, H=1, K=128, V=96),
         _packed(150, H=2, K=16, V=24), _packed(131, 3, 0, 70, H=2, K=16, V=16),
         _packed(*(5, 9, 4) * 4, H=2, K=24, V=16), _packed(*(2,) * 40, H=1, K=8, V=8),
     ),
     "lightning_decode": (
-        _of(B=2, H=64, K=40, V=48, P=3), _of(B=3, H=9, K=64, V=64, P=3),
-        _of(B=12, H=2, K=16, V=16, P=700), _of(B=130, H=1, K=104, V=16, P=131, compiled=True),
-        _of(B=300, H=1, K=8, V=16, P=301, compiled=True),
+        _sizes(B=2, H=64, K=40, V=48, P=3), _sizes(B=3, H=9, K=64, V=64, P=3),
+        _sizes(B=12, H=2, K=16, V=16, P=700), _sizes(B=130, H=1, K=104, V=16, P=131, compiled=True),
+        _sizes(B=300, H=1, K=8, V=16, P=301, compiled=True),
     ),
     "mla_attention": (
-        _of(B=1, T=3, S=700, H=1, K=24, V=16, traits=NORMAL),
-        _of(B=1, T=2, S=40, H=64, K=24, V=16, traits=NORMAL),
-        _of(B=1, T=70, S=70, H=9, K=16, V=24, traits=NORMAL),
-        _of(B=9, T=4, S=33, H=2, K=16, V=16, traits=NORMAL),
-        _of(B=1, T=3, S=130, H=1, K=192, V=128, traits=NORMAL),
-        _of(B=1, T=300, S=300, H=1, K=16, V=16, traits=NORMAL, compiled=True),
+        _sizes(B=1, T=3, S=700, H=1, K=24, V=16, traits=NORMAL),
+        _sizes(B=1, T=2, S=40, H=64, K=24, V=16, traits=NORMAL),
+        _sizes(B=1, T=70, S=70, H=9, K=16, V=24, traits=NORMAL),
+        _sizes(B=9, T=4, S=33, H=2, K=16, V=16, traits=NORMAL),
+        _sizes(B=1, T=3, S=130, H=1, K=192, V=128, traits=NORMAL),
+        _sizes(B=1, T=300, S=300, H=1, K=16, V=16, traits=NORMAL, compiled=True),
         Regime({"H": 2, "K": 24, "V": 16}, (140, 3, 70), NORMAL),
         Regime({"H": 1, "K": 16, "V": 16}, (4, 7, 1) * 6, NORMAL),
     ),
     "mla_decode": (
-        _of(B=1, H=64, L=512, R=64, P=4, G=64, M=2, traits=NORMAL, compiled=True),
-        _of(B=1, H=20, L=512, R=64, P=4, G=16, M=2, traits=NORMAL),
-        _of(B=2, H=3, L=192, R=24, P=9, G=32, M=3, traits=NORMAL),
-        _of(B=1, H=2, L=320, R=64, P=9, G=24, M=3, traits=NORMAL),
-        _of(B=20, H=2, L=24, R=8, P=50, G=8, M=2, traits=NORMAL),
-        _of(B=2, H=1, L=16, R=8, P=90, G=32, M=40, traits=NORMAL, compiled=True),
-        _of(B=2, H=2, L=24, R=8, P=5, G=128, M=2, traits=NORMAL),
+        _sizes(B=1, H=64, L=512, R=64, P=4, G=64, M=2, traits=NORMAL, compiled=True),
+        _sizes(B=1, H=20, L=512, R=64, P=4, G=16, M=2, traits=NORMAL),
+        _sizes(B=2, H=3, L=192, R=24, P=9, G=32, M=3, traits=NORMAL),
+        _sizes(B=1, H=2, L=320, R=64, P=9, G=24, M=3, traits=NORMAL),
+        _sizes(B=20, H=2, L=24, R=8, P=50, G=8, M=2, traits=NORMAL),
+        _sizes(B=2, H=1, L=16, R=8, P=90, G=32, M=40, traits=NORMAL, compiled=True),
+        _sizes(B=2, H=2, L=24, R=8, P=5, G=128, M=2, traits=NORMAL),
     ),
     "merge_attention": (
-        _of(B=1, T=2, H=64, V=512), _of(B=1, T=3, H=3, V=192), _of(B=1, T=3, H=2, V=328),
-        _of(B=1, T=20, H=20, V=16), _of(B=1, T=2200, H=4, V=8, compiled=True),
+        _sizes(B=1, T=2, H=64, V=512), _sizes(B=1, T=3, H=3, V=192), _sizes(B=1, T=3, H=2, V=328),
+        _sizes(B=1, T=20, H=20, V=16), _sizes(B=1, T=2200, H=4, V=8, compiled=True),
     ),
     "latent_cache_write": (
-        _of(T=3, L=512, R=64, P=3, G=64), _of(T=4, L=200, R=72, P=3, G=32),
-        _of(T=300, L=16, R=8, P=24, G=16), _of(T=2, L=16, R=8, P=3, G=256),
-        _of(T=1100, L=8, R=8, P=1200, G=1, compiled=True),
+        _sizes(T=3, L=512, R=64, P=3, G=64), _sizes(T=4, L=200, R=72, P=3, G=32),
+        _sizes(T=300, L=16, R=8, P=24, G=16), _sizes(T=2, L=16, R=8, P=3, G=256),
+        _sizes(T=1100, L=8, R=8, P=1200, G=1, compiled=True),
     ),
     "moe_logits": (
-        _of(T=3, D=1024, E=40), _of(T=140, D=24, E=17), _of(T=2, D=8192, E=256, compiled=True),
-        _of(T=300, D=16, E=16, compiled=True),
+        _sizes(T=3, D=1024, E=40), _sizes(T=140, D=24, E=17),
+        _sizes(T=2, D=8192, E=256, compiled=True),
+        _sizes(T=300, D=16, E=16, compiled=True),
     ),
     "moe_route": (
-        _of(T=5, E=256, G=8, S=4, C=8), _of(T=4, E=256, G=4, S=2, C=8),
-        _of(T=9, E=15, G=5, S=3, C=4), _of(T=9, E=21, G=3, S=2, C=4), _of(T=7, E=27, G=9, S=5, C=6),
-        _of(T=150, E=16, G=4, S=2, C=3), _of(T=5, E=48, G=16, S=12, C=12),
-        _of(T=1025, E=8, G=2, S=1, C=2, compiled=True),
+        _sizes(T=5, E=256, G=8, S=4, C=8), _sizes(T=4, E=256, G=4, S=2, C=8),
+        _sizes(T=9, E=15, G=5, S=3, C=4), _sizes(T=9, E=21, G=3, S=2, C=4),
+        _sizes(T=7, E=27, G=9, S=5, C=6),
+        _sizes(T=150, E=16, G=4, S=2, C=3), _sizes(T=5, E=48, G=16, S=12, C=12),
+        _sizes(T=1025, E=8, G=2, S=1, C=2, compiled=True),
     ),
     "moe_experts": (
-        _of(T=3, D=8, E=256, I=8, C=8), _of(T=3, D=136, E=4, I=24, C=2),
-        _of(T=5, D=24, E=3, I=72, C=2),
-        _of(T=200, D=16, E=8, I=40, C=2, compiled=True),
-        _of(T=6, D=24, E=256, I=40, C=8, compiled=True),
-        _of(T=40, D=200, E=6, I=136, C=3, compiled=True),
+        _sizes(T=3, D=8, E=256, I=8, C=8), _sizes(T=3, D=136, E=4, I=24, C=2),
+        _sizes(T=5, D=24, E=3, I=72, C=2),
+        _sizes(T=200, D=16, E=8, I=40, C=2, compiled=True),
+        _sizes(T=6, D=24, E=256, I=40, C=8, compiled=True),
+        _sizes(T=40, D=200, E=6, I=136, C=3, compiled=True),
     ),
     "swiglu": (
-        _of(B=1, T=2, I=2048), _of(B=1, T=2, I=5120), _of(B=2, T=150, I=8),
-        _of(B=1, T=1025, I=8, compiled=True),
+        _sizes(B=1, T=2, I=2048), _sizes(B=1, T=2, I=5120), _sizes(B=2, T=150, I=8),
+        _sizes(B=1, T=1025, I=8, compiled=True),
     ),
     "fp8_quantize": (
-        _of(M=200, N=20), _of(M=3, N=2048), _of(M=45, N=390), _of(M=520, N=130, compiled=True),
-        _of(M=130, N=1030, compiled=True), _of(M=2, N=8192, compiled=True),
+        _sizes(M=200, N=20), _sizes(M=3, N=2048), _sizes(M=45, N=390),
+        _sizes(M=520, N=130, compiled=True),
+        _sizes(M=130, N=1030, compiled=True), _sizes(M=2, N=8192, compiled=True),
     ),
     "fp8_dequantize": (
-        _of(M=200, N=20), _of(M=3, N=2048), _of(M=45, N=390), _of(M=520, N=130, compiled=True),
-        _of(M=130, N=1030, compiled=True), _of(M=2, N=8192, compiled=True),
+        _sizes(M=200, N=20), _sizes(M=3, N=2048), _sizes(M=45, N=390),
+        _sizes(M=520, N=130, compiled=True),
+        _sizes(M=130, N=1030, compiled=True), _sizes(M=2, N=8192, compiled=True),
     ),
     "lightning_layer": COMPOSITE,
-    "moe_block": (*COMPOSITE, _of(B=2, T=150)),
+    "moe_block": (*COMPOSITE, _sizes(B=2, T=150)),
     "mla_layer": CACHED,
     "decoder_layer": COMPOSITE,
     "mtp_layer": CACHED,
-    "model": (_of(B=9, T=2), _of(B=1, T=70)),
+    "model": (_sizes(B=9, T=2), _sizes(B=1, T=70)),
 }  # fmt: skip
 
 
-def moved(of: Contract, case: Case, pick: Pick, cost: str) -> Case:
-    """The case, now and then in a regime of its op."""
-    found = [
+def often(law: str) -> int:
+    """One case of a law in so many is in a regime."""
+    return OFTEN.get(law, SELDOM)
+
+
+def of(contract: Contract, case: Case, cost: str) -> tuple[Regime, ...]:
+    """The regimes that a case can be moved into."""
+    if case.law not in LAWS or _own(case):
+        return ()
+    return tuple(
         r for r in REGIMES[case.op]
         if (r.lengths is None) == (case.lengths is None) and r.flags <= case.flags
-        and not (r.compiled and cost == "interpreted") and _has_members(of, case, r)
-    ]  # fmt: skip
-    often = OFTEN.get(case.law or "", SELDOM)
-    if case.law not in LAWS or not found or pick(range(often)) != often - 1 or _own(case):
-        return case
-    chosen = pick(found)
-    return case.with_(
-        axes={**case.axes, **chosen.axes}, lengths=chosen.lengths,
-        traits={**case.traits, **chosen.traits},
+        and not (r.compiled and cost == "interpreted") and _has_members(contract, case, r)
     )  # fmt: skip
 
 
-def _has_members(of: Contract, case: Case, regime: Regime) -> bool:
+def moved(case: Case, to: Regime) -> Case:
+    """The case, in a regime."""
+    return case.with_(
+        axes={**case.axes, **to.axes}, lengths=to.lengths, traits={**case.traits, **to.traits}
+    )
+
+
+def _has_members(contract: Contract, case: Case, regime: Regime) -> bool:
     """Whether a law that compares members of an axis finds two there."""
-    asked = {"permutation": of.algebra.independent, "sharding": of.algebra.shardable}
+    asked = {"permutation": contract.algebra.independent, "sharding": contract.algebra.shardable}
     if case.law not in asked:
         return True
     return any({**case.axes, **regime.axes}.get(a, 0) > 1 for a in asked[case.law])
 
 
 def _own(case: Case) -> bool:
-    """Whether the sizes of a case are its point: nothing at all, other ranks, distant members."""
+    """Whether the sizes of a case are its point: nothing at all, one row, distant members."""
     empty = 0 in [case.axes[a] for a in "BTM" if a in case.axes]
-    apart = case.traits.get("rank") not in WHOLE or case.traits.get("layout") == "far"
+    apart = case.traits.get("rank") == "rank1" or case.traits.get("layout") == "far"
     return empty or apart

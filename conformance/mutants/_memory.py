@@ -53,3 +53,11 @@ def as_if_rows(x: Tensor) -> Tensor:
 def kept_buffer(cache: dict[Any, Tensor], y: Tensor) -> Tensor:
     """``y`` in the buffer of the last call of its shape."""
     return cache.setdefault((tuple(y.shape), y.dtype), torch.empty_like(y)).copy_(y)
+
+
+def as_if_aligned(x: Tensor) -> Tensor:
+    """``x`` read from the last address at or before its own that 16 divides."""
+    if not x.numel():
+        return x
+    back = x.data_ptr() % 16 // x.element_size()
+    return torch.as_strided(x, x.shape, x.stride(), x.storage_offset() - back)

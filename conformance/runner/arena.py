@@ -172,7 +172,7 @@ class Arena:
 
 def _begins(x: Tensor) -> int:
     """Bytes behind an address that every kernel likes: what is a view may begin anywhere."""
-    return x.storage_offset() * x.element_size() % _ALIGN
+    return int(x.storage_offset()) * x.element_size() % _ALIGN
 
 
 def _far_strides(x: Tensor, axis: int) -> tuple[int, ...]:

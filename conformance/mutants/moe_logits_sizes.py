@@ -1,0 +1,29 @@
+"""Router logits that are right for rows of usual lengths."""
+
+from __future__ import annotations
+
+from lingspec.conformance.mutants import mutant
+from lingspec.conformance.mutants._products import Tensor, logits_of
+
+OP = "moe_logits"
+PROFILE = {"float32": "fp32", "bfloat16": "fp32", "float16": "fp32"}
+
+
+@mutant(
+    OP, law="authority", profile=PROFILE,
+    source="constructed",
+    looks_like="tokens from the 128th on have the logits of the first 128",
+)  # fmt: skip
+def holds_the_rows_of_128_tokens(x: Tensor, weight: Tensor) -> Tensor:
+    y = logits_of(x, weight)
+    y[128:] = y[: max(len(y) - 128, 0)][: len(y[128:])] if len(y) <= 256 else 0.0
+    return y
+
+
+@mutant(
+    OP, law="authority", profile=PROFILE,
+    source="constructed",
+    looks_like="of more than 4096 channels, the first 4096 are added up",
+)  # fmt: skip
+def adds_up_4096_channels(x: Tensor, weight: Tensor) -> Tensor:
+    return logits_of(x[:, :4096], weight[:, :4096])

@@ -1,0 +1,30 @@
+"""RMS norms that are right for rows and tokens in usual numbers."""
+
+from __future__ import annotations
+
+from lingspec.conformance.mutants import mutant
+from lingspec.conformance.mutants._memory import as_if_aligned
+from lingspec.conformance.mutants._rows import Tensor, norm
+
+OP = "rms_norm"
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of more than 4096 channels, the first 4096 enter the mean",
+)  # fmt: skip
+def takes_the_mean_of_4096_channels(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    def mean(rows: Tensor) -> Tensor:
+        return rows[..., :4096].square().sum(-1, keepdim=True) / rows.shape[-1]
+
+    return norm(x, weight, eps=eps, mean=mean)
+
+
+@mutant(
+    OP, law="strides",
+    source="constructed",
+    looks_like="rows are read from the address below that 16 divides",
+)  # fmt: skip
+def reads_rows_at_multiples_of_16_bytes(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    return norm(as_if_aligned(x), weight, eps=eps)

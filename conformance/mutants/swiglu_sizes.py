@@ -1,0 +1,32 @@
+"""Gated activations that are right for rows of usual lengths."""
+
+from __future__ import annotations
+
+from lingspec.conformance.mutants import mutant
+from lingspec.conformance.mutants._rows import Tensor, activated
+
+OP = "swiglu"
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="channels from the 1024th on are not multiplied",
+)  # fmt: skip
+def multiplies_1024_channels(gate_up: Tensor) -> Tensor:
+    y = activated(gate_up)
+    if y.shape[-1] > 1024:
+        y[..., 1024:] = gate_up.chunk(2, dim=-1)[1][..., 1024:]
+    return y
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="rows from the 256th on are zeros",
+)  # fmt: skip
+def activates_256_rows(gate_up: Tensor) -> Tensor:
+    y = activated(gate_up)
+    if y.dim() > 1:
+        y.flatten(0, -2)[256:] = 0.0
+    return y
