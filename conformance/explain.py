@@ -18,6 +18,7 @@ from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.laws import law
 from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.plan import draw
+from lingspec.conformance.regimes import REGIMES, Regime
 from lingspec.conformance.run import laws_for
 
 __all__ = ["describe", "explain", "overview"]
@@ -35,15 +36,33 @@ def describe(op: str) -> dict[str, Any]:
     laws = {name: law(name).sentence for name in laws_for(of)}
     data = {
         "op": op, "signature": of.signature, "axes": {a: list(r) for a, r in of.axes.items()},
+        "regimes": [_told(r) for r in REGIMES[op]],
         "laws": laws, "profiles": {d: list(p) for d, p in of.profiles.items()},
         "modifiers": list(MODIFIERS), "silentOn": list(of.silent_on),
     }  # fmt: skip
-    lines = [f"{op}{of.signature}", f"  {of.summary}", "", "laws"]
+    lines = [f"{op}{of.signature}", f"  {of.summary}", "", "sizes of cases", f"  {_usual(of)}"]
+    lines += [f"  {_told(r)}" for r in REGIMES[op]]
+    lines += ["", "laws"]
     lines += [f"  {name:<14}{sentence}" for name, sentence in laws.items()]
     lines += ["", "precision profiles"]
     lines += [f"  {name:<14}{profile(name).describe()}" for name in NAMES]
     lines += [f"  {'each +' + m:<20} as well" for m in MODIFIERS] if not of.algebra.bits else []
     return {"data": data, "lines": [*lines, "", "silent on", *(f"  {s}" for s in of.silent_on)]}
+
+
+def _usual(of: Contract) -> str:
+    """Of which sizes most cases are."""
+    return ", ".join(f"{axis} {low} to {high}" for axis, (low, high) in of.axes.items())
+
+
+def _told(regime: Regime) -> str:
+    """Sizes that belong together."""
+    told = [f"{axis} {n}" for axis, n in regime.axes.items()]
+    if regime.lengths is not None:
+        few = len(regime.lengths) <= 6
+        lengths = "-".join(map(str, regime.lengths))
+        told.append(f"packed {lengths if few else f'{len(regime.lengths)} sequences'}")
+    return " ".join(told)
 
 
 def explain(

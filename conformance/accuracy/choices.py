@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.running import Running
-from lingspec.conformance.accuracy.verdict import Problem
+from lingspec.conformance.accuracy.verdict import Problem, short
 
 __all__ = ["Following", "Routed", "routed"]
 
@@ -57,7 +57,9 @@ class Routed:
     ) -> Problem | None:  # fmt: skip
         """The first token whose experts no permitted error explains."""
         if got.dtype != dtype:
-            return Problem("dtype", f"{self.name} has dtype {got.dtype}, but must have {dtype}")
+            return Problem(
+                "dtype", f"{self.name} has dtype {short(got.dtype)}, but must have {short(dtype)}"
+            )
         if got.shape != self.value.shape:
             shape, right = tuple(got.shape), tuple(self.value.shape)
             return Problem("shape", f"{self.name} has shape {shape}, but must have {right}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from lingspec.conformance.accuracy.formats import FP32
 from lingspec.conformance.accuracy.limits import Limits
 from lingspec.conformance.accuracy.profiles import profile
-from lingspec.conformance.accuracy.verdict import Problem
+from lingspec.conformance.accuracy.verdict import Problem, short
 
 __all__ = ["GRID", "WIDER", "Coded", "WithNaN"]
 
@@ -56,7 +56,9 @@ class Coded:
     ) -> Problem | None:  # fmt: skip
         """The first code whose cell the number is not in."""
         if got.dtype != dtype:
-            return Problem("dtype", f"{self.name} has dtype {got.dtype}, but must have {dtype}")
+            return Problem(
+                "dtype", f"{self.name} has dtype {short(got.dtype)}, but must have {short(dtype)}"
+            )
         if got.shape != self.value.shape:
             shape, right = tuple(got.shape), tuple(self.value.shape)
             return Problem("shape", f"{self.name} has shape {shape}, but must have {right}")

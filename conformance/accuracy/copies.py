@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy.verdict import Problem
+from lingspec.conformance.accuracy.verdict import Problem, short
 
 __all__ = ["Copied"]
 
@@ -43,7 +43,9 @@ class Copied:
     ) -> Problem | None:  # fmt: skip
         """The first element with other bits."""
         if got.dtype != dtype:
-            return Problem("dtype", f"{self.name} has dtype {got.dtype}, but must have {dtype}")
+            return Problem(
+                "dtype", f"{self.name} has dtype {short(got.dtype)}, but must have {short(dtype)}"
+            )
         if got.shape != self.want.shape:
             shape, right = tuple(got.shape), tuple(self.want.shape)
             return Problem("shape", f"{self.name} has shape {shape}, but must have {right}")

@@ -42,7 +42,7 @@ def judge(
     name = want.name
     if got.dtype != dtype:
         return Problem(
-            "dtype", f"{name} has dtype {_short(got.dtype)}, but must have {_short(dtype)}"
+            "dtype", f"{name} has dtype {short(got.dtype)}, but must have {short(dtype)}"
         )
     if got.shape != want.value.shape:
         shape, right = tuple(got.shape), tuple(want.value.shape)
@@ -206,5 +206,6 @@ def _index(x: Tensor) -> tuple[int, ...]:
     return tuple(int(i) for i in x)
 
 
-def _short(dtype: torch.dtype) -> str:
+def short(dtype: torch.dtype) -> str:
+    """Its name without `torch.`."""
     return str(dtype).removeprefix("torch.")

@@ -264,8 +264,9 @@ def _tensor(x: Any, array: str) -> Any:
 
 def _wrong_type(outputs: list[Any], names: list[str]) -> str | None:
     if len(outputs) != len(names):
-        wanted = ", ".join(names) or "None"
-        return f"returned {len(outputs)} values, but must return {wanted}"
+        count = f"{len(outputs)} value{'s' if len(outputs) != 1 else ''}"
+        got = "None" if len(outputs) == 1 and outputs[0] is None else count
+        return f"returned {got}, but must return {', '.join(names) or 'None'}"
     for x, name in zip(outputs, names, strict=True):
         if type(x) is not Tensor and type(x) is not torch.nn.Parameter:
             return (

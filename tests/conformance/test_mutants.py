@@ -131,8 +131,9 @@ def is_observable(name, entry):
     return is_plain and not set(dtypes(entry)) <= NARROW and not entry.declaration.backward
 
 
-# Those of modules `_reach` show only in cases that are not here: `lingspec self-test` has them.
-NEAR = {n: e for n, e in mutants().items() if not e.module.endswith("_reach")}
+# Those of modules `_reach` and `_sizes` show only in cases that are not here, but in those of the
+# self-test.
+NEAR = {n: e for n, e in mutants().items() if not e.module.endswith(("_reach", "_sizes"))}
 VISIBLE = {n: e for n, e in NEAR.items() if is_observable(n, e)}
 
 

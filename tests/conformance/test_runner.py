@@ -29,8 +29,8 @@ ENDS = {
 RETURNS = {
     "returns_a_subclass": "o is candidates.Named, but must be torch.Tensor",
     "returns_an_array": "o is numpy.ndarray, but must be torch.Tensor",
-    "returns_one_of_two": "returned 1 values, but must return o, final_state",
-    "returns_nothing": "returned 1 values, but must return o, final_state",
+    "returns_one_of_two": "returned 1 value, but must return o, final_state",
+    "returns_nothing": "returned None, but must return o, final_state",
     "returns_a_sparse_tensor": "o has layout torch.sparse_coo, but must have torch.strided",
     "returns_on_no_device": "o is on device meta, but must have contents",
     "returns_doubles": "o has dtype float64, but must have float32",
