@@ -178,10 +178,14 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     return made
 
 
-def layout_of(case: Case, turn: int) -> str:
-    """The layout of the ``turn``-th tensor: each has its own in a case about strides."""
-    alone = case.law == "strides" and case.seed % 4 < 3  # else all have the same
-    return case.traits["layout"] if not alone or turn == case.seed % 4 else "dense"
+def layout_of(case: Case, turn: int, count: int = 3) -> str:
+    """The layout of the ``turn``-th of ``count`` tensors.
+
+    In a case about strides one of them has it alone, as often as all have it.
+    """
+    chosen = case.seed % (count + 1)
+    alone = case.law == "strides" and chosen < count
+    return case.traits["layout"] if not alone or turn == chosen else "dense"
 
 
 def state_layout(layout: str) -> str:

@@ -162,13 +162,15 @@ class Composite:
         g, dtype = values.rng(case.seed), case.torch_dtype
         shape = (a["B"], a["T"], config.hidden_size)
         tensors: dict[str, Tensor] = {}
-        for turn, name in enumerate(("x", "embedded") if self.embedded else ("x",)):
+        names = ("x", "embedded") if self.embedded else ("x",)
+        for turn, name in enumerate(names):
             x = values.tokens(case.traits["values"], shape, g, salt=0)
             x = 0.25 * x if dtype == torch.float16 else x
-            tensors[name] = values.laid_out(x.to(dtype), values.layout_of(case, turn))
+            layout = values.layout_of(case, turn, len(names))
+            tensors[name] = values.laid_out(x.to(dtype), layout)
         tensors["positions"] = positions_of(case)
-        names = (name for name, _ in layer_tensors(config, a["L"]))
-        tensors |= weights_of(config, names, case.seed, dtype)
+        stored = (name for name, _ in layer_tensors(config, a["L"]))
+        tensors |= weights_of(config, stored, case.seed, dtype)
         if "cache" in case.flags:
             kind = "rows" if config.is_mla(a["L"]) else "state"
             tensors[f"cache.{kind}"] = cache_of(config, a["L"], a, g, dtype)

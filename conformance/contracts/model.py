@@ -78,7 +78,7 @@ def make(case: Case) -> Call:
     ids = torch.randint(0, config.vocab_size, (a["B"], a["T"]), generator=g)
     ids = ids.to(torch.int64 if case.seed % 3 else torch.int32)
     given = {
-        name: values.laid_out(x, values.layout_of(case, turn))
+        name: values.laid_out(x, values.layout_of(case, turn, 2))
         for turn, (name, x) in enumerate(
             {"input_ids": ids, "positions": positions_of(case)}.items()
         )
