@@ -38,11 +38,18 @@ def plan(
 
 def draw(contract: Contract, law: str, cost: str, dtype: str, seed: int, index: int) -> Case:
     """One case: the simplest at index 0, then random ones, each from a seed of its own."""
+    turn = _turn(law, dtype, seed, index)
+    return _drawn(contract, _picks(law, dtype, seed, index), law, cost, dtype, turn)
+
+
+def _turn(law: str, dtype: str, seed: int, index: int) -> tuple[int, int]:
+    """Which case of a law it is, and the regime that comes first.
+
+    The first cases, all that a smoke test asks, are of usual sizes: they must prove its power.
+    """
     few = COUNTS["smoke"].get(law, COUNTS["smoke"]["default"])
-    # The first cases, all that a smoke test asks, are of usual sizes: they must prove its power.
-    turn = index if index >= few else 0
     first = _random(seed, law, dtype, "regime").randrange(1 << 16)
-    return _drawn(contract, _picks(law, dtype, seed, index), law, cost, dtype, (turn, first))
+    return (index if index >= few else 0), first
 
 
 def _drawn(
@@ -67,7 +74,8 @@ def shrink(
     """
     law = case.law or "authority"
     picks = _picks(law, case.dtype, seed, index)
-    best, chosen = _drawn(contract, picks, law, cost, case.dtype), picks.chosen
+    turn = _turn(law, case.dtype, seed, index)
+    best, chosen = _drawn(contract, picks, law, cost, case.dtype, turn), picks.chosen
     if best != case:
         return case
     known = {str(case)}

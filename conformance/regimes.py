@@ -1,7 +1,7 @@
 """Sizes that belong together: those of the model, and one size large while the others are small.
 
 Most cases are small, so that many can be asked. What is wrong from the 129th row on, for more than
-16 heads or for rows of 8192 channels shows in none of them; some cases of every op are therefore
+16 heads or for rows of 8192 channels shows in few of them; some cases of every op are therefore
 moved into one of its regimes, which are chosen so that the authority stays cheap.
 """
 

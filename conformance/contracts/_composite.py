@@ -46,8 +46,9 @@ YARN = {
     "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
     "mscale": 0.9, "mscale_all_dim": 0.6,
 }  # fmt: skip
-# Both origins of the decays often enough for whoever has only one of them, and every number of a
-# configuration with two values at least: who computes with the usual one must not pass.
+# Both origins of the decays often enough for whoever has only one of them; base of the angles, eps,
+# scaling, and numbers of groups and of experts with two values at least: who computes with the
+# usual one must not pass.
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "fullq": {"q_lora_rank": None, "rope_theta": 1e4, "routed_scaling_factor": 1.7},

