@@ -61,7 +61,8 @@ def _drawn(
     found, often = regimes.of(contract, case, cost), regimes.often(law)
     if not found or picks.turn(range(often), turn[0]) != often - 1:
         return case
-    return regimes.moved(case, picks.turn(found, turn[0] // often + turn[1]))
+    regime = picks.turn(found, turn[0] // often + turn[1])
+    return regimes.moved(case, regime, picks(regimes.MORE))
 
 
 def shrink(

@@ -2,7 +2,8 @@
 
 Most cases are small, so that many can be asked. What is wrong from the 129th row on, for more than
 16 heads or for rows of 8192 channels shows in few of them; some cases of every op are therefore
-moved into one of its regimes, which are chosen so that the authority stays cheap.
+moved into one of its regimes, which are chosen so that the authority stays cheap. Half of them have
+large sizes that are a little larger, so that no tile of any size divides them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
 
-__all__ = ["LAWS", "REGIMES", "Regime", "moved", "of", "often"]
+__all__ = ["LAWS", "MORE", "REGIMES", "Regime", "moved", "of", "often"]
 
 # Laws whose cases need no sizes of their own.
 LAWS = (
@@ -22,6 +23,9 @@ LAWS = (
 )  # fmt: skip
 OFTEN = {"authority": 4}  # one case in so many; of other laws, one in `SELDOM`
 SELDOM = 6
+MORE = (0, 0, 0, 1, 3, 5)  # so many rows, or eights of channels, in addition
+LARGE = 64
+ROWS, CHANNELS = "TSM", "DNIKVLE"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ def _packed(*lengths: int, **axes: int) -> Regime:
     return Regime(axes, lengths)
 
 
+# Groups, the pages of a sequence and the layers of a model go with other sizes.
+BOUND = {
+    "gated_group_rms_norm": "D", "moe_route": "E", "mla_decode": "M", "lightning_log_decay": "LN",
+}  # fmt: skip
 NORMAL = {"values": "normal"}  # of large scores no limit says much
 WIDE_ROWS = (_sizes(B=1, T=2, D=8192), _sizes(B=1, T=3, D=1536), _sizes(B=2, T=150, D=8))
 MANY_ROWS = _sizes(B=1, T=1025, D=8, compiled=True)
@@ -179,11 +187,19 @@ def of(contract: Contract, case: Case, cost: str) -> tuple[Regime, ...]:
     )  # fmt: skip
 
 
-def moved(case: Case, to: Regime) -> Case:
-    """The case, in a regime."""
+def moved(case: Case, to: Regime, more: int = 0) -> Case:
+    """The case, in a regime; its large sizes are ``more`` than that, where nothing binds them."""
+    axes = {a: n + more * _step(case.op, a, n) for a, n in to.axes.items()}
     return case.with_(
-        axes={**case.axes, **to.axes}, lengths=to.lengths, traits={**case.traits, **to.traits}
+        axes={**case.axes, **axes}, lengths=to.lengths, traits={**case.traits, **to.traits}
     )
+
+
+def _step(op: str, axis: str, n: int) -> int:
+    """What may be added to a size, 0 where others depend on it."""
+    if n < LARGE or axis in BOUND.get(op, ""):
+        return 0
+    return 1 if axis in ROWS else 8 if axis in CHANNELS else 0
 
 
 def _has_members(contract: Contract, case: Case, regime: Regime) -> bool:

@@ -57,7 +57,7 @@ def make(case: Case) -> Call:
     experts = _experts(case.traits["routing"], T, E, C, g)
     wide = dtype_of("state", case.torch_dtype)
     floats = {"x": x, "gate_up": gate_up, "down": down}
-    tensors = {n: _matrices.matrix(case, t, turn) for turn, (n, t) in enumerate(floats.items())}
+    tensors = {n: _matrices.matrix(case, t, turn, 3) for turn, (n, t) in enumerate(floats.items())}
     far = values.far_ones(case, tensors)
     tensors["experts"] = experts.to(torch.int32 if case.seed % 2 else torch.int64)
     tensors["weights"] = _weights(case.traits["weights"], (T, C), g).to(wide)

@@ -21,8 +21,8 @@ def layout(pick: Pick, law: str) -> str:
     return pick(LAYOUTS[1:]) if law == "strides" else pick(("dense", "dense", "fused", "padded"))
 
 
-def matrix(case: Case, x: Tensor, turn: int) -> Tensor:
-    """``x``, of two axes or more, in the dtype and memory of the case; ``turn`` counts them."""
+def matrix(case: Case, x: Tensor, turn: int, count: int) -> Tensor:
+    """``x``, of two axes or more, in the dtype and memory of the ``turn``-th of ``count``."""
     x = x.to(case.torch_dtype)
-    kind = values.layout_of(case, turn)
+    kind = values.layout_of(case, turn, count)
     return values.laid_out(x, kind) if x.dim() > 2 else values.laid_out(x.unsqueeze(0), kind)[0]

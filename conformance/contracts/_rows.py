@@ -49,8 +49,10 @@ def rows(pick: Pick, law: str, dims: Sequence[int], *, small: bool) -> dict[str,
 
 
 def ranked(pick: Pick, law: str, axes: dict[str, int]) -> tuple[dict[str, int], str]:
-    """The rank of a case; another one than 3 only where no law asks about letters."""
-    kind = pick((*RANKS[:1] * 4, *RANKS[1:])) if law == "authority" else "rank3"
+    """The rank of a case: another one than 3 only where no law asks about letters."""
+    kind = "rank3"
+    if law in ("authority", "strides"):
+        kind = pick((*RANKS[:1] * 4, *RANKS[1:]) if law == "authority" else RANKS[::3])
     return (axes | {"B": 1, "T": 1} if kind == "rank1" else axes), kind
 
 
@@ -87,15 +89,28 @@ def numbers(case: Case, shape: tuple[int, ...], g: Generator, *, salt: int = 0) 
     return x.clamp(-3e4, 3e4) if narrow else x
 
 
-def floats(case: Case, x: Tensor, turn: int, dtype: torch.dtype | None = None) -> Tensor:
-    """(B, T, D) in the dtype, rank and memory of the case; ``turn`` counts its arguments."""
-    x = values.laid_out(x.to(dtype or case.torch_dtype), values.layout_of(case, turn))
+def floats(
+    case: Case, x: Tensor, turn: int, count: int, dtype: torch.dtype | None = None
+) -> Tensor:
+    """(B, T, D) in the dtype, rank and memory of the case: the ``turn``-th of ``count``."""
+    x, layout = x.to(dtype or case.torch_dtype), values.layout_of(case, turn, count)
     kind = case.traits.get("rank", "rank3")
+    if kind == "rank4":
+        return _with_heads(x, layout)
+    x = values.laid_out(x, layout)
     if kind == "rank1":
         return x[0, 0]
-    if kind == "rank2":
-        return x.flatten(0, 1)
-    return x.unsqueeze(1) if kind == "rank4" else x
+    return x.flatten(0, 1) if kind == "rank2" else x
+
+
+def _with_heads(x: Tensor, layout: str) -> Tensor:
+    """(B, T, D) as (B, T / H, H, D): H heads, which may be the second of three parts of a token."""
+    T = x.shape[1]
+    H = next((n for n in (3, 2, 5, 7) if T % n == 0 and T), max(T, 1))
+    x = x.unflatten(1, (T // H, H))
+    if layout == "fused":
+        return values.laid_out(x.flatten(-2), layout).unflatten(-1, (H, x.shape[-1]))
+    return values.laid_out(x, layout)
 
 
 def parted(x: Tensor, parts: int) -> Tensor:

@@ -13,20 +13,23 @@ from torch import Generator, Tensor
 from lingspec.conformance import values
 
 __all__ = [
-    "AIMED", "EXACT", "EXTREME", "FAMILIES", "RAMPS", "SHIFTED", "aim", "coherent", "plain", "ramp",
-    "scale_of", "shifts",
+    "AIMED", "EXACT", "EXTREME", "FAINT", "FAMILIES", "RAMPS", "SHIFTED", "aim", "coherent",
+    "faint", "plain", "ramp", "scale_of", "shifts",
 ]  # fmt: skip
 
 AIMED = ("peaked", "first", "last")  # one key takes most of the mass: any, the first, the last
 LOUD = {"large": 1e3, "huge": 1e5}  # sizes of logits
 SHIFTED = "shifted"  # one and the same added to all logits
 EXTREME = ("huge", SHIFTED)
+FAINT = "faint"  # keys of next to no weight, whose values are as much larger
 RAMPS = ("ascending", "descending")  # the largest logit rises, or falls, with every key
 EXACT = "pointing"  # each query has one key, with a weight of exactly 1
 FAMILIES = (
     "normal", "small", "heavy", "mixed", "zeros", "onehot", "positive", *AIMED, *RAMPS, *LOUD,
-    SHIFTED, EXACT,
+    SHIFTED, FAINT, EXACT,
 )  # fmt: skip
+# log2 of how much less some keys weigh: beyond the last place of every format but float64's
+DEPTHS = (9, 16, 24, 33, 43, 60)
 MASS = 8.0  # the logit of an aimed key beside those of others, which are about 0
 STEEP = 12.0  # a ramp goes from - to + this
 SIZES = (6, 11, 15, 17.6)  # log2 of the shift of all logits: up to 2e5
@@ -73,6 +76,20 @@ def ramp(count: int, family: str, scale: float, D: int) -> Tensor:
     steps = torch.linspace(-STEEP, STEEP, max(count, 1), dtype=torch.float64)[:count]
     steps = steps if family == "ascending" else -steps
     return (steps / (scale * D))[:, None].expand(count, D)
+
+
+def faint(count: int, g: Generator, scale: float, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """By how much the logits of ``count`` keys are less, over ``scale``; what their values gain.
+
+    As much as weight is lost: what they add to an output has the size of what others add.
+    """
+    choices = DEPTHS[:1] if dtype == torch.float16 else DEPTHS
+    depth = choices[int(torch.randint(0, len(choices), (1,), generator=g))]
+    runs = (1, 16, count // 3 + 1)  # keys alone, a tile of them, as many tiles as there are
+    run = runs[int(torch.randint(0, len(runs), (1,), generator=g))]
+    less = torch.rand(-(-count // run), generator=g, dtype=torch.float64) < 0.5
+    less = less.repeat_interleave(run)[:count]
+    return less * (depth * math.log(2) / scale), 2.0**depth
 
 
 def shifts(g: Generator, scale: float) -> tuple[float, float]:

@@ -41,8 +41,8 @@ def make(case: Case) -> Call:
         if kind == "huge" and case.dtype == "f16":
             _fill(x, residual, g)
     tensors = {
-        "x": _rows.floats(case, x, 0),
-        "residual": _rows.floats(case, residual, 1),
+        "x": _rows.floats(case, x, 0, 2),
+        "residual": _rows.floats(case, residual, 1, 2),
         "weight": values.weights((a["D"],), g).to(case.torch_dtype),
     }
     eps = _rows.EPS[case.seed % len(_rows.EPS)]

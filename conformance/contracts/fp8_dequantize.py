@@ -55,7 +55,7 @@ def make(case: Case) -> Call:
     if case.traits["sizes"] == "spread" and case.law not in NUMBERS:
         codes, scale = _loud(codes, scale, block, g, narrow=narrow)
     laid = [
-        values.laid_out(x.unsqueeze(0), values.layout_of(case, turn))[0]
+        values.laid_out(x.unsqueeze(0), values.layout_of(case, turn, 2))[0]
         for turn, x in enumerate((codes.view(torch.float8_e4m3fn), scale))
     ]
     tensors = dict(zip(("q", "scale"), laid, strict=True))

@@ -49,7 +49,7 @@ def make(case: Case) -> Call:
     M, N = case.axes["M"], case.axes["N"]
     block = _blocks.block_of(case)
     x = _matrix(case, M, N, block, values.rng(case.seed))
-    tensors = {"x": _matrices.matrix(case, x, 0)}
+    tensors = {"x": _matrices.matrix(case, x, 0, 1)}
     return Call(case.op, tensors, {"block": block}, True, far=values.far_ones(case, tensors))
 
 

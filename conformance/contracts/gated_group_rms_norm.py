@@ -46,8 +46,8 @@ def make(case: Case) -> Call:
     shape = (a["B"], a["T"], a["D"])
     x = _rows.numbers(case, shape, g)
     tensors = {
-        "x": _rows.floats(case, x, 0),
-        "gate": _rows.floats(case, _gates(case.traits["gates"], shape, g), 1),
+        "x": _rows.floats(case, x, 0, 2),
+        "gate": _rows.floats(case, _gates(case.traits["gates"], shape, g), 1, 2),
         "weight": values.weights((a["D"],), g).to(case.torch_dtype),
     }
     params = {"groups": a["G"], "eps": _rows.EPS[case.seed % len(_rows.EPS)]}

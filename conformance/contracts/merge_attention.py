@@ -21,13 +21,15 @@ from lingspec.conformance.contract import (
     TensorSpec,
     Values,
 )  # fmt: skip
+from lingspec.conformance.contracts._softmax import FAINT, faint
 from lingspec.reference import merge_attention
 
 __all__ = ["MERGE_ATTENTION"]
 
 # How the masses of the two sides stand to each other.
 MASSES = (
-    "alike", "equal", "unequal", "onesided", "neither", "overflow", "loud", "mixture", "decided",
+    "alike", "equal", "unequal", "onesided", "neither", "overflow", "loud", "mixture", FAINT,
+    "decided",
 )  # fmt: skip
 RANKS = ("rank4", "rank1", "rank2", "rank3")
 LOUD = 2e5  # logits may be as large
@@ -46,6 +48,12 @@ def make(case: Case) -> Call:
         for _ in range(2)
     ]
     masses = _masses(case.traits["masses"], (B, T, H), g)
+    if case.traits["masses"] == FAINT:
+        depth, gain = faint(B * T * H, g, 1.0, case.torch_dtype)
+        masses[1] = masses[0] - depth.view(B, T, H)
+        largest = 3e4 if case.dtype == "f16" else SINGLE
+        louder = (gain * o[1]).clamp(-largest, largest)
+        o[1] = torch.where(depth.view(B, T, H, 1) > 0, louder, o[1])
     if case.law == "invariance":  # 64 more on both sides rounds nothing
         masses = [(x * 2**12).round() / 2**12 for x in masses]
     if case.law == "unread" and masses[0].numel():  # one row at least that nobody reads
@@ -59,7 +67,7 @@ def make(case: Case) -> Call:
     tensors = {}
     for turn, (name, x) in enumerate(zip(("o1", "lse1", "o2", "lse2"),
                                          (o[0], lse[0], o[1], lse[1]), strict=True)):  # fmt: skip
-        layout = values.layout_of(case, turn)
+        layout = values.layout_of(case, turn, 4)
         layout = values.state_layout(layout) if x.dim() == 3 else layout
         tensors[name] = _ranked(values.laid_out(x, layout), case.traits["rank"], x.dim() == 4)
     coherent = case.traits["values"] in values.COHERENT
@@ -82,7 +90,7 @@ def _masses(kind: str, shape: tuple[int, ...], g: Generator) -> list[Tensor]:
     a = torch.randn(shape, generator=g, dtype=torch.float64)
     b = torch.randn(shape, generator=g, dtype=torch.float64)
     if kind == "mixture":
-        made = [_masses(k, shape, g) for k in MASSES if k not in ("mixture", "neither")]
+        made = [_masses(k, shape, g) for k in MASSES if k not in ("mixture", "neither", FAINT)]
         which = torch.randint(0, len(made), shape, generator=g)
         return [torch.stack([m[n] for m in made]).gather(0, which[None])[0] for n in range(2)]
     if kind == "equal":

@@ -32,6 +32,10 @@ def make(case: Case) -> Call:
     k = _softmax.plain(family, (B, S, H, K), g, 1, scale)
     v = _softmax.plain(family, (B, S, H, V), g, 2, scale)
     _arrange(family, q, k, spans, scale, g)
+    if family == _softmax.FAINT and q.numel() and k.numel():
+        less, gain = _softmax.faint(S, g, scale, case.torch_dtype)
+        q[..., 0], k[..., 0] = 1.0, -less[:, None]
+        v[:, less > 0] *= gain
     tensors = {
         name: values.laid_out(x.to(case.torch_dtype), values.layout_of(case, turn))
         for turn, (name, x) in enumerate((("q", q), ("k", k), ("v", v)))

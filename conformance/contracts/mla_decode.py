@@ -18,7 +18,7 @@ from lingspec.conformance.contracts import _pages, _softmax
 from lingspec.conformance.contracts._decode_relations import RELATIONS
 from lingspec.conformance.contracts._machines import STEPS
 from lingspec.conformance.contracts._paged_machines import PagedReads
-from lingspec.conformance.contracts._softmax import AIMED, EXACT, RAMPS, SHIFTED
+from lingspec.conformance.contracts._softmax import AIMED, EXACT, FAINT, RAMPS, SHIFTED
 from lingspec.reference import mla_decode
 
 __all__ = ["MLA_DECODE"]
@@ -38,7 +38,7 @@ def make(case: Case) -> Call:
     q = _softmax.plain(family, (B, H, L + R), g, 0, scale)
     cache = _softmax.plain(family, (P, G, L + R), g, 1, scale)
     rows = torch.tensor(counts, dtype=torch.int64)
-    _arrange(family, q, cache, pages, counts, L, scale, g)
+    _arrange(family, q, cache, pages, counts, L, scale, g, dtype)
     cache = cache.to(dtype)
     free, _ = _pages.unused(cache, pages, rows)
     loud = (torch.finfo(dtype).max, 3e4, 1.0)[case.seed % 3]
@@ -47,9 +47,9 @@ def make(case: Case) -> Call:
     index = torch.int32 if case.seed % 2 else torch.int64
     pages = _pages.strays(pages, used, g, index)
     floats = (q[..., :L].to(dtype), q[..., L:].to(dtype), cache)
-    laid = [values.laid_out(x, values.layout_of(case, turn)) for turn, x in enumerate(floats)]
+    laid = [values.laid_out(x, values.layout_of(case, turn, 4)) for turn, x in enumerate(floats)]
     tensors = dict(zip(("q_latent", "q_rope", "cache"), laid, strict=True))
-    wide = values.layout_of(case, 3) in ("fused", "padded", "stepped")
+    wide = values.layout_of(case, 3, 4) in ("fused", "padded", "stepped")
     tensors["pages"] = _pages.padded(pages) if wide else pages
     tensors["lengths"] = rows.to(torch.int32 if case.seed % 4 < 2 else torch.int64)
     return Call(case.op, tensors, {"scale": scale}, _softmax.coherent(family),
@@ -58,12 +58,18 @@ def make(case: Case) -> Call:
 
 def _arrange(
     family: str, q: Tensor, cache: Tensor, pages: Tensor, counts: list[int], L: int, scale: float,
-    g: Generator,
+    g: Generator, dtype: torch.dtype,
 ) -> None:  # fmt: skip
     """Queries and rows of a family that speaks of keys by their places; in place."""
     B, H, W = q.shape
     if family == SHIFTED and cache.numel():  # a rotated channel: values have none
         q[..., L], cache[..., L] = _softmax.shifts(g, scale)
+    if family == FAINT and cache.numel():  # queries see the latents as if none were louder
+        P, G, _ = cache.shape
+        less, gain = _softmax.faint(P * G, g, scale, dtype)
+        q[..., :L] /= gain
+        q[..., L], cache[..., L] = 1.0, -less.view(P, G)
+        cache[..., :L] *= torch.where(less > 0, gain, 1.0).view(P, G, 1)
     if family in RAMPS:
         q *= 0.2
         q += 1.0

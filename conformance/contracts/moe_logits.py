@@ -46,7 +46,7 @@ def make(case: Case) -> Call:
     weight = values.tokens(family if integers else "normal", (a["E"], a["D"]), g, salt=2)
     if not integers:  # logits of a few units
         weight = weight * max(a["D"], 1) ** -0.5 * 2.0 ** torch.randint(-1, 3, (1,), generator=g)
-    tensors = {"x": _matrices.matrix(case, x, 0), "weight": _matrices.matrix(case, weight, 1)}
+    tensors = {"x": _matrices.matrix(case, x, 0, 2), "weight": _matrices.matrix(case, weight, 1, 2)}
     coherent = family in values.COHERENT
     return Call(case.op, tensors, {}, coherent, far=values.far_ones(case, tensors))
 

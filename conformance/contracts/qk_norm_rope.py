@@ -37,12 +37,12 @@ def make(case: Case) -> Call:
     tensors: dict[str, Tensor] = {}
     for turn, (name, heads) in enumerate((("q", a["H"]), ("k", a["G"]))):
         x = _rows.numbers(case, (a["B"], a["T"], heads, a["K"]), g, salt=turn)
-        tensors[name] = values.laid_out(x.to(case.torch_dtype), values.layout_of(case, turn))
+        tensors[name] = values.laid_out(x.to(case.torch_dtype), values.layout_of(case, turn, 4))
     for name in ("q_weight", "k_weight"):
         tensors[name] = values.weights((a["K"],), g).to(case.torch_dtype)
     cos, sin = _rope.table(case, (a["B"], a["T"], a["R"] // 2), g)
     for turn, (name, part) in enumerate((("cos", cos), ("sin", sin)), 2):
-        place = values.state_layout(values.layout_of(case, turn))
+        place = values.state_layout(values.layout_of(case, turn, 4))
         tensors[name] = values.laid_out(part.to(wide), place)
     eps = _rows.EPS[case.seed % len(_rows.EPS)]
     coherent = case.traits["values"] in values.COHERENT or case.traits["layout"] == "expanded"

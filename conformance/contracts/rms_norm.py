@@ -33,7 +33,7 @@ def make(case: Case) -> Call:
     g = values.rng(case.seed)
     x = _rows.numbers(case, (a["B"], a["T"], a["D"]), g)
     tensors = {
-        "x": _rows.floats(case, x, 0),
+        "x": _rows.floats(case, x, 0, 1),
         "weight": values.weights((a["D"],), g).to(case.torch_dtype),
     }
     eps = _rows.EPS[case.seed % len(_rows.EPS)]

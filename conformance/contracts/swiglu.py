@@ -46,7 +46,7 @@ def make(case: Case) -> Call:
         # Scaled by 2^2 at most, so that no product leaves float16.
         up = values.tokens(kind, shape, g, salt=0, tame=case.dtype == "f16")
     gate, up = _gates(case, up, g)
-    tensors = {"gate_up": _rows.floats(case, torch.cat([gate, up], -1), 0)}
+    tensors = {"gate_up": _rows.floats(case, torch.cat([gate, up], -1), 0, 1)}
     coherent = kind in values.COHERENT or case.traits["gates"] in ("full", "shut")
     return Call(case.op, tensors, {}, coherent, far=values.far_ones(case, tensors))
 

@@ -7,6 +7,7 @@ of the inputs before their product with the values, and o once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -48,6 +49,24 @@ def soften(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:
     total = p.sum(-1)
     o = p.to(dtype).to(s.dtype) @ wide(v)
     return (o / total.masked_fill(total == 0, 1.0)[..., None]).to(dtype), m + total.log()
+
+
+def sparing(tile: int, least: float) -> Soften:
+    """A row skips the tiles of keys whose weights, beside the largest so far, are below ``least``.
+
+    lse is that of all keys, as in the kernels that have such a threshold.
+    """
+
+    def softened(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:
+        kept, best = s.clone(), s.new_full(s.shape[:-1], -torch.inf)
+        for c in range(0, s.shape[-1], tile):
+            top = s[..., c : c + tile].amax(-1)
+            low = top < best + math.log(least)
+            kept[..., c : c + tile].masked_fill_(low[..., None], -torch.inf)
+            best = torch.maximum(best, top)
+        return soften(kept, v, dtype)[0], soften(s, v, dtype)[1]
+
+    return softened
 
 
 def one(

@@ -27,3 +27,17 @@ def reads_latents_at_multiples_of_16_bytes(
     latent: Tensor, rope: Tensor, cache: Tensor, slots: Tensor
 ) -> None:
     write(as_if_aligned(latent), rope, cache, slots)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of more than 256 channels, those behind the last whole tile of 256 are not written",
+)  # fmt: skip
+def writes_whole_tiles_of_a_wide_latent(
+    latent: Tensor, rope: Tensor, cache: Tensor, slots: Tensor
+) -> None:
+    L, kept = latent.shape[-1], cache.clone()
+    write(latent, rope, cache, slots)
+    if L > 256:
+        cache[..., L // 256 * 256 : L] = kept[..., L // 256 * 256 : L]

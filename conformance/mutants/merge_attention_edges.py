@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from lingspec.conformance.mutants import mutant
@@ -45,4 +47,20 @@ def takes_masses_below_minus_100000_for_no_key(
 def stores_columns_in_vectors_of_sixteen(*sides: Tensor) -> Result:
     o, lse = merge(*sides)
     o[..., o.shape[-1] // 16 * 16 :] = 0.0
+    return o, lse
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after BLASST https://arxiv.org/abs/2512.12087",
+    looks_like="a side with less than a billionth of the mass is left out",
+    profile={"float32": "fp32", "bfloat16": "bf16-tc"},
+)
+def leaves_out_a_side_of_next_to_no_mass(
+    o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor
+) -> Result:
+    o, lse = merge(o1, lse1, o2, lse2)
+    few, only = lse2 < lse1 + math.log(1e-9), lse1 < lse2 + math.log(1e-9)
+    o = torch.where(few[..., None], o1, torch.where(only[..., None], o2, o))
     return o, lse

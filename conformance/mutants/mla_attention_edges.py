@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lingspec.conformance.mutants import mutant
-from lingspec.conformance.mutants._mla import Result, Tensor, attention, hidden
+from lingspec.conformance.mutants._mla import Result, Tensor, attention, hidden, sparing
 
 OP = "mla_attention"
 
@@ -56,3 +56,14 @@ def stores_values_in_vectors_of_sixteen(*call: Tensor, **options: Any) -> Result
     o, lse = attention(*call, **options)
     o[..., o.shape[-1] // 16 * 16 :] = 0.0
     return o, lse
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after BLASST https://arxiv.org/abs/2512.12087",
+    looks_like="tiles of 16 keys are skipped if none weighs a billionth of the best one before",
+    profile={"float32": "fp32", "bfloat16": "bf16-tc"},
+)
+def skips_tiles_of_keys_that_weigh_next_to_nothing(*call: Any, **options: Any) -> Result:
+    return attention(*call, **options, soften=sparing(16, 1e-9))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from lingspec.conformance.mutants import mutant
-from lingspec.conformance.mutants._mla import Result, Tensor, decode, rows
+from lingspec.conformance.mutants._mla import Result, Tensor, decode, rows, sparing
 
 OP = "mla_decode"
 
@@ -88,3 +90,14 @@ def ends_the_cache_one_page_early(
     scale: float,
 ) -> Result:  # fmt: skip
     return decode(q_latent, q_rope, cache, pages.clamp(max=len(cache) - 2), lengths, scale=scale)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed after BLASST https://arxiv.org/abs/2512.12087",
+    looks_like="a key is skipped if it weighs less than a billionth of the best one before",
+    profile={"float32": "fp32", "bfloat16": "bf16-tc"},
+)
+def skips_keys_that_weigh_next_to_nothing(*call: Any, **options: Any) -> Result:
+    return decode(*call, **options, soften=sparing(1, 1e-9))

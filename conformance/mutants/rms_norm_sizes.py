@@ -28,3 +28,17 @@ def takes_the_mean_of_4096_channels(x: Tensor, weight: Tensor, *, eps: float) ->
 )  # fmt: skip
 def reads_rows_at_multiples_of_16_bytes(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     return norm(as_if_aligned(x), weight, eps=eps)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of more than 2048 channels, those behind the last whole tile of 2048 are left out",
+)  # fmt: skip
+def takes_the_mean_of_whole_tiles_of_a_wide_row(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    def mean(rows: Tensor) -> Tensor:
+        D = rows.shape[-1]
+        whole = D // 2048 * 2048 if D > 2048 else D
+        return rows[..., :whole].square().sum(-1, keepdim=True) / D
+
+    return norm(x, weight, eps=eps, mean=mean)
