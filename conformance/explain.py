@@ -20,6 +20,7 @@ from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.plan import draw
 from lingspec.conformance.regimes import REGIMES, Regime
 from lingspec.conformance.run import laws_for
+from lingspec.conformance.wide import WIDE
 
 __all__ = ["describe", "explain", "overview"]
 
@@ -36,13 +37,14 @@ def describe(op: str) -> dict[str, Any]:
     laws = {name: law(name).sentence for name in laws_for(of)}
     data = {
         "op": op, "signature": of.signature, "axes": {a: list(r) for a, r in of.axes.items()},
-        "regimes": [_told(r) for r in REGIMES[op]],
+        "regimes": [_told(r) for r in REGIMES[op]], "wide": WIDE[op].told(),
         "laws": laws, "profiles": {d: list(p) for d, p in of.profiles.items()},
         "modifiers": list(MODIFIERS), "silentOn": list(of.silent_on),
     }  # fmt: skip
     lines = [f"{op}{of.signature}", f"  {of.summary}", "", "sizes of cases", f"  {_usual(of)}"]
     lines += [f"  {_told(r)}" for r in REGIMES[op]]
-    lines += ["  and some with large sizes a little larger, that no tile divides"]
+    lines += ["  and with large sizes a little larger, that no tile divides"]
+    lines += [f"  {WIDE[op].told()}"]
     lines += ["", "laws"]
     lines += [f"  {name:<14}{sentence}" for name, sentence in laws.items()]
     lines += ["", "precision profiles"]

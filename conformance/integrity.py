@@ -14,6 +14,7 @@ arithmetic excuses it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,14 @@ def twin(call: Call) -> Call | None:
     """Other data that looks the same from afar; None where the op takes no data.
 
     Equal shapes and strides, first and last elements, and the same numbers between them: sums,
-    norms and a few probes do not tell the two apart.
+    norms and a few probes do not tell the two apart. Numbers that are equal where nobody reads them
+    may now stand where they are read, so that roundings repeat.
     """
     data = {n: x for n, x in call.tensors.items() if x.is_floating_point() and x.dim() > 1}
-    return call.with_tensors(**{n: _turned(x) for n, x in data.items()}) if data else None
+    if not data:
+        return None
+    turned = call.with_tensors(**{n: _turned(x) for n, x in data.items()})
+    return dataclasses.replace(turned, coherent=True)
 
 
 def _turned(x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def _drawn(
     if not found or picks.turn(range(often), turn[0]) != often - 1:
         return case
     regime = picks.turn(found, turn[0] // often + turn[1])
-    return regimes.moved(case, regime, picks(regimes.MORE))
+    return regimes.moved(contract, case, regime, cost, picks)
 
 
 def shrink(

@@ -2,8 +2,9 @@
 
 Most cases are small, so that many can be asked. What is wrong from the 129th row on, for more than
 16 heads or for rows of 8192 channels shows in few of them; some cases of every op are therefore
-moved into one of its regimes, which are chosen so that the authority stays cheap. Half of them have
-large sizes that are a little larger, so that no tile of any size divides them.
+moved into one of its regimes, which are chosen so that the authority stays cheap. In half of these
+large sizes are a little larger, so that no tile of any size divides them. As many cases have sizes
+from wide ranges (`wide.py`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lingspec.conformance.case import Case
-from lingspec.conformance.contract import Contract
+from lingspec.conformance.contract import Contract, Pick
+from lingspec.conformance.wide import WIDE, Wide
 
-__all__ = ["LAWS", "MORE", "REGIMES", "Regime", "moved", "of", "often"]
+__all__ = ["LAWS", "REGIMES", "Regime", "moved", "of", "often"]
 
 # Laws whose cases need no sizes of their own.
 LAWS = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "determinism",
     "untouched", "strides", "sharding", "shapes",
 )  # fmt: skip
-OFTEN = {"authority": 4}  # one case in so many; of other laws, one in `SELDOM`
-SELDOM = 6
+OFTEN = {"authority": 3}  # one case in so many; of other laws, one in `SELDOM`
+SELDOM = 4
 MORE = (0, 0, 0, 1, 3, 5)  # so many rows, or eights of channels, in addition
 LARGE = 64
 ROWS, CHANNELS = "TSM", "DNIKVLE"
@@ -176,19 +178,26 @@ def often(law: str) -> int:
     return OFTEN.get(law, SELDOM)
 
 
-def of(contract: Contract, case: Case, cost: str) -> tuple[Regime, ...]:
-    """The regimes that a case can be moved into."""
+def of(contract: Contract, case: Case, cost: str) -> tuple[Regime | Wide, ...]:
+    """The regimes that a case can be moved into, and wide ranges as often."""
     if case.law not in LAWS or _own(case):
         return ()
-    return tuple(
+    fixed = tuple(
         r for r in REGIMES[case.op]
         if (r.lengths is None) == (case.lengths is None) and r.flags <= case.flags
-        and not (r.compiled and cost == "interpreted") and _has_members(contract, case, r)
+        and not (r.compiled and cost == "interpreted")
+        and _has_members(contract, case.with_(axes={**case.axes, **r.axes}))
     )  # fmt: skip
+    # as often the sizes of no list
+    return tuple(x for r in fixed for x in (WIDE[case.op], r)) or (WIDE[case.op],)
 
 
-def moved(case: Case, to: Regime, more: int = 0) -> Case:
-    """The case, in a regime; its large sizes are ``more`` than that, where nothing binds them."""
+def moved(contract: Contract, case: Case, to: Regime | Wide, cost: str, pick: Pick) -> Case:
+    """The case, in a regime, or as it is where its law would find nothing to compare there."""
+    if isinstance(to, Wide):
+        made = to.moved(case, cost, pick)
+        return made if _has_members(contract, made) and _has_past(made) else case
+    more = pick(MORE)
     axes = {a: n + more * _step(case.op, a, n) for a, n in to.axes.items()}
     return case.with_(
         axes={**case.axes, **axes}, lengths=to.lengths, traits={**case.traits, **to.traits}
@@ -202,12 +211,18 @@ def _step(op: str, axis: str, n: int) -> int:
     return 1 if axis in ROWS else 8 if axis in CHANNELS else 0
 
 
-def _has_members(contract: Contract, case: Case, regime: Regime) -> bool:
+def _has_members(contract: Contract, case: Case) -> bool:
     """Whether a law that compares members of an axis finds two there."""
     asked = {"permutation": contract.algebra.independent, "sharding": contract.algebra.shardable}
     if case.law not in asked:
         return True
-    return any({**case.axes, **regime.axes}.get(a, 0) > 1 for a in asked[case.law])
+    return any(case.axes.get(a, 0) > 1 for a in asked[case.law])
+
+
+def _has_past(case: Case) -> bool:
+    """Whether a law that cuts tokens finds two."""
+    tokens = sum(case.lengths) if case.lengths is not None else case.axes.get("T", 2)
+    return tokens > 1 or case.law not in ("causality", "handover")
 
 
 def _own(case: Case) -> bool:

@@ -123,7 +123,8 @@ class Running(Moves):
     def settled(self) -> Running:
         """This, as one number: no sum that it was made of is taken apart any more."""
         size = self.value.abs().nan_to_num(posinf=0.0)
-        errors = self.errors.scaled(lambda e: e.clamp(max=UNKNOWN), same, same)
+        most = UNKNOWN * size.clamp(min=1.0)  # of numbers of 1e38 more is known than of 1
+        errors = self.errors.scaled(lambda e: torch.minimum(e, most), same, same)
         return replace(self, magnitude=size, size=size, errors=errors)
 
     def square(self) -> Running:

@@ -23,6 +23,7 @@ from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.running import Running, running
 from lingspec.conformance.case import Call, Case, CaseError, dtype_of
 from lingspec.conformance.contract import Contract, Pick, Relation, TensorSpec, Values
+from lingspec.conformance.contracts._configs import BASE, CONFIGS, config_of, told
 from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
@@ -30,43 +31,10 @@ from lingspec.reference.layout import FLOAT32, layer_tensors
 from lingspec.reference.synthetic import Synthetic
 
 __all__ = [
-    "BASE", "CONFIGS", "FAMILIES", "LAWS", "LAYOUTS", "OFFSETS", "SIGNATURE", "Composite",
-    "cache_of", "contract_of", "followed", "moved", "positions_of", "shifted", "told", "weights_of",
+    "FAMILIES", "LAWS", "LAYOUTS", "OFFSETS", "SIGNATURE", "Composite", "cache_of", "contract_of",
+    "followed", "moved", "positions_of", "shifted", "weights_of",
 ]  # fmt: skip
 
-BASE = LingConfig(
-    vocab_size=64, hidden_size=24, intermediate_size=40, num_hidden_layers=5,
-    num_attention_heads=3, num_key_value_heads=3, head_dim=8, layer_group_size=2,
-    group_norm_size=3, q_lora_rank=12, kv_lora_rank=16, qk_nope_head_dim=10, qk_rope_head_dim=4,
-    v_head_dim=6, num_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
-    moe_intermediate_size=12, routed_scaling_factor=2.5, num_nextn_predict_layers=1,
-    max_position_embeddings=4096, pad_token_id=0, eos_token_id=1, dtype="float32",
-)  # fmt: skip
-YARN = {
-    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024,
-    "mscale": 0.9, "mscale_all_dim": 0.6,
-}  # fmt: skip
-# Both origins of the decays often enough for whoever has only one of them; base of the angles, eps,
-# scaling, and numbers of groups and of experts with two values at least: who computes with the
-# usual one must not pass.
-CONFIGS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "fullq": {"q_lora_rank": None, "rope_theta": 1e4, "routed_scaling_factor": 1.7},
-    "biased": {"use_qkv_bias": True, "use_bias": True, "num_shared_experts": 2},
-    "unnormed": {
-        "use_qk_norm": False, "group_norm_size": 1, "num_experts_per_tok": 1,
-        "decay_layer_origin": 0,
-    },
-    "yarn": {"rope_scaling": YARN, "num_experts_per_tok": 2},
-    "alone": {
-        "num_experts_per_tok": 1,
-        "num_shared_experts": 0,
-        "n_group": 1,
-        "topk_group": 1,
-        "decay_layer_origin": 0,
-    },
-    "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3, "routed_scaling_factor": 0.3},
-}  # fmt: skip
 # Those of independent values: of a whole layer no bound says much, so likelihoods must hold.
 FAMILIES = ("normal", "small", "heavy", "zeros", "mixed")
 LAWS = (
@@ -76,16 +44,6 @@ LAWS = (
 SIGNATURE = "(x[B,T,D], weights, config, *, layer, positions[B,T], cache=None) -> y[B,T,D]"
 LAYOUTS = ("dense", "fused", "padded", "stepped", "transposed")
 OFFSETS = (0, 1, 255, 257, 4000)
-
-
-def config_of(name: str) -> LingConfig:
-    """One of `CONFIGS`."""
-    return dataclasses.replace(BASE, **CONFIGS[name])
-
-
-def told(config: LingConfig) -> dict[str, Any]:
-    """The keys of a `config.json`, the layer origin always among them."""
-    return {**config.to_dict(), "decay_layer_origin": config.decay_layer_origin}
 
 
 def weights_of(
@@ -157,7 +115,7 @@ class Composite:
 
     def make(self, case: Case) -> Call:
         """Activations, weights of the layer, positions, and a cache of earlier tokens."""
-        a, config = case.axes, config_of(case.traits["config"])
+        a, config = case.axes, config_of(case.traits["config"], case.seed)
         if a["L"] not in self.layers:
             raise CaseError(f"case {str(case)!r} has L = {a['L']}, but must have {self.layers}")
         g, dtype = values.rng(case.seed), case.torch_dtype

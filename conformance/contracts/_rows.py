@@ -107,9 +107,10 @@ def _with_heads(x: Tensor, layout: str) -> Tensor:
     """(B, T, D) as (B, T / H, H, D): H heads, which may be the second of three parts of a token."""
     T = x.shape[1]
     H = next((n for n in (3, 2, 5, 7) if T % n == 0 and T), max(T, 1))
-    x = x.unflatten(1, (T // H, H))
+    x = torch.unflatten(x, 1, (T // H, H))
     if layout == "fused":
-        return values.laid_out(x.flatten(-2), layout).unflatten(-1, (H, x.shape[-1]))
+        fused = values.laid_out(x.flatten(-2), layout)
+        return torch.unflatten(fused, -1, (H, x.shape[-1]))
     return values.laid_out(x, layout)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from lingspec.conformance.accuracy.profiles import NAMES
 from lingspec.conformance.contract import Algebra
 from lingspec.conformance.contracts._composite import (
-    CONFIGS,
     FAMILIES,
     LAYOUTS,
     SIGNATURE,
@@ -13,6 +12,7 @@ from lingspec.conformance.contracts._composite import (
     contract_of,
     shifted,
 )  # fmt: skip
+from lingspec.conformance.contracts._configs import CONFIGS
 from lingspec.reference.layers import decoder_layer
 
 __all__ = ["DECODER_LAYER"]

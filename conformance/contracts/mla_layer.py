@@ -7,7 +7,6 @@ import functools
 from lingspec.conformance.accuracy.profiles import NAMES
 from lingspec.conformance.contract import Algebra
 from lingspec.conformance.contracts._composite import (
-    CONFIGS,
     FAMILIES,
     LAYOUTS,
     SIGNATURE,
@@ -15,6 +14,7 @@ from lingspec.conformance.contracts._composite import (
     contract_of,
     shifted,
 )  # fmt: skip
+from lingspec.conformance.contracts._configs import CONFIGS
 from lingspec.reference.layers import mla_layer
 
 __all__ = ["MLA_LAYER"]

@@ -21,16 +21,14 @@ from lingspec.conformance.accuracy.running import Running, running
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Algebra, Contract, Pick, Relation, TensorSpec, Values
 from lingspec.conformance.contracts._composite import (
-    BASE,
-    CONFIGS,
     LAYOUTS,
     cache_of,
     followed,
     moved,
     positions_of,
-    told,
     weights_of,
 )  # fmt: skip
+from lingspec.conformance.contracts._configs import BASE, CONFIGS, config_of, told
 from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
@@ -64,16 +62,12 @@ OUTPUTS = (TensorSpec("logits", "BTW", "state"), *CACHES)
 NORM = TensorSpec("weights.model.norm.weight", "D", "input")
 
 
-def _config(name: str) -> LingConfig:
-    return dataclasses.replace(WHOLE, **ALL_CONFIGS[name])
-
-
 # -- calls ---------------------------------------------------------------------------------------
 
 
 def make(case: Case) -> Call:
     """Token ids, weights, positions, and the caches of earlier tokens."""
-    a, config = case.axes, _config(case.traits["config"])
+    a, config = case.axes, _config(case)
     g, dtype = values.rng(case.seed), case.torch_dtype
     ids = torch.randint(0, config.vocab_size, (a["B"], a["T"]), generator=g)
     ids = ids.to(torch.int64 if case.seed % 3 else torch.int32)
@@ -88,6 +82,10 @@ def make(case: Case) -> Call:
         for n, spec in enumerate(CACHES):
             given[spec.name] = cache_of(config, n, a, g, dtype)
     return Call(case.op, given, {"config": told(config)})
+
+
+def _config(case: Case) -> LingConfig:
+    return config_of(case.traits["config"], case.seed, base=WHOLE, named=ALL_CONFIGS)
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from lingspec.conformance.accuracy.profiles import NAMES
 from lingspec.conformance.contract import Algebra
 from lingspec.conformance.contracts._composite import (
-    CONFIGS,
     FAMILIES,
     LAYOUTS,
     Composite,
     contract_of,
 )  # fmt: skip
+from lingspec.conformance.contracts._configs import CONFIGS
 from lingspec.reference.layers import moe_block
 
 __all__ = ["MOE_BLOCK"]

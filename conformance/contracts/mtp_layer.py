@@ -5,13 +5,13 @@ from __future__ import annotations
 from lingspec.conformance.accuracy.profiles import NAMES
 from lingspec.conformance.contract import Algebra
 from lingspec.conformance.contracts._composite import (
-    CONFIGS,
     FAMILIES,
     LAYOUTS,
     Composite,
     contract_of,
     shifted,
 )  # fmt: skip
+from lingspec.conformance.contracts._configs import CONFIGS
 from lingspec.reference.layers import mtp_layer
 
 __all__ = ["MTP_LAYER"]

@@ -44,7 +44,15 @@ YARN: Mapping[str, Mapping[str, Any] | None] = {
     "factored": {"attention_factor": 1.125},
     "ends": {"beta_fast": 17.0, "beta_slow": 2.5, "truncate": False},
     "wide": {"beta_fast": 64, "beta_slow": 0.5},
+    "before": {"mscale": 0.707},
+    "behind": {"mscale_all_dim": 0.707},
+    "told": {"mscale": 1.0, "mscale_all_dim": 0.707, "attention_factor": 1.25},
+    "rough": {"truncate": False},
+    "fast": {"beta_fast": 17.0},
+    "slow": {"beta_slow": 2.5},
 }
+THETAS = (10_000.0, 600_000, 6_000_000.0, 500.0, 1e8)
+RANKS = ("rank2", "rank1", "rank3")  # how many axes positions have
 CONTEXTS = ((40, 4096), (4.0, 32768), (8, 1024), (1.5, 8192))
 
 
@@ -60,13 +68,13 @@ def make(case: Case) -> Call:
     kinds = (torch.int64, torch.int32, torch.float32)
     dtype = torch.float64 if case.dtype == "f64" else kinds[case.seed // 4 % 3]
     x = values.laid_out(at.to(dtype)[..., None].contiguous(), "dense")[..., 0]
-    tensors = {"positions": _laid_out(x, case.traits["layout"])}
+    tensors = {"positions": _ranked(_laid_out(x, case.traits["layout"]), case.traits["rank"])}
     named = YARN[case.traits["scaling"]]
     factor, context = CONTEXTS[case.seed % len(CONTEXTS)]
     scaling = None if named is None else {
         "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": context, **named,
     }  # fmt: skip
-    theta = (10_000.0, 600_000, 6_000_000.0)[case.seed // 5 % 3]
+    theta = THETAS[case.seed // 5 % len(THETAS)]
     params = {"rotary_dim": a["R"], "theta": theta, "scaling": scaling}
     coherent = case.traits["places"] == "same"
     return Call(case.op, tensors, params, coherent)
@@ -76,6 +84,12 @@ def _laid_out(x: Tensor, layout: str) -> Tensor:
     if layout == "expanded":
         return x[:1].contiguous().expand_as(x)
     return values.laid_out(x, layout)
+
+
+def _ranked(x: Tensor, rank: str) -> Tensor:
+    if rank == "rank1":
+        return x[0]
+    return torch.unflatten(x, 1, (-1, 2 - x.shape[1] % 2)) if rank == "rank3" else x
 
 
 def authority(call: Call, profile: Profile) -> dict[str, Limits]:
@@ -115,7 +129,11 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         "places": pick(_rope.PLACES[6:] if law == "permutation" else _rope.PLACES),
         "scaling": pick(tuple(YARN)[1:] if law == "identities" else tuple(YARN)),
         "layout": pick(layouts) if law == "strides" else "dense",
+        "rank": pick((*RANKS[:1] * 3, *RANKS[1:])) if law == "authority" else "rank2",
     }  # fmt: skip
+    if traits["rank"] != "rank2":
+        axes = {"B": 1 if traits["rank"] == "rank1" else max(axes["B"], 1),
+                "T": max(axes["T"], 1), "R": axes["R"]}  # fmt: skip
     seed = pick(range(0x10000))
     return Case("rope_table", dtype, axes, traits, frozenset(), None, 0, seed, law)
 
@@ -198,6 +216,7 @@ ROPE_TABLE = Contract(
     axes={"B": (0, 3), "T": (0, 129), "R": (2, 128)},
     traits={
         "places": _rope.PLACES, "scaling": tuple(YARN), "layout": values.LAYOUTS[:-1],
+        "rank": RANKS,
     },
     flags=(),
     algebra=Algebra(independent=("B", "T")),

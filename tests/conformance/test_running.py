@@ -432,3 +432,12 @@ def test_an_exponential_in_base_2_is_inside_its_bound_and_uses_most_of_the_room(
     want = getattr(torch, name)(running(x.double(), used))
     far = float(((made.double() - want.value).abs() / want.errors.reach).max())
     assert (0.5 if name == "exp" else 0.85) < far <= 1
+
+
+def test_of_a_number_near_the_end_of_float32_as_much_is_known_as_of_one():
+    used = profile("fp32")
+    with rounding(analysing(used)):
+        x = running(torch.tensor([1.0, 2.0**127], dtype=torch.float64), used)
+        y = (x * 0.1 * 0.7).settled()
+    relative = y.errors.reach / y.value
+    assert relative[1] == relative[0] > 0
