@@ -59,6 +59,7 @@ BOUND = {
 NORMAL = {"values": "normal"}  # of large scores no limit says much
 WIDE_ROWS = (_sizes(B=1, T=2, D=8192), _sizes(B=1, T=3, D=1536), _sizes(B=2, T=150, D=8))
 MANY_ROWS = _sizes(B=1, T=1025, D=8, compiled=True)
+FULL = {**NORMAL, "fill": "full"}
 # Dimensions before heads: as many of those as the model has, then tokens.
 ROTATED = (
     _sizes(B=1, T=2, H=64, K=128, R=64), _sizes(B=1, T=3, H=17, K=24, R=16),
@@ -114,7 +115,7 @@ REGIMES: dict[str, tuple[Regime, ...]] = {
         Regime({"H": 1, "K": 16, "V": 16}, (4, 7, 1) * 6, NORMAL),
     ),
     "mla_decode": (
-        _sizes(B=1, H=64, L=512, R=64, P=4, G=64, M=2, traits=NORMAL, compiled=True),
+        _sizes(B=1, H=64, L=512, R=64, P=9, G=64, M=5, traits=FULL, compiled=True),
         _sizes(B=1, H=20, L=512, R=64, P=4, G=16, M=2, traits=NORMAL),
         _sizes(B=2, H=3, L=192, R=24, P=9, G=32, M=3, traits=NORMAL),
         _sizes(B=1, H=2, L=320, R=64, P=9, G=24, M=3, traits=NORMAL),

@@ -23,7 +23,7 @@ from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.running import Running, running
 from lingspec.conformance.case import Call, Case, CaseError, dtype_of
 from lingspec.conformance.contract import Contract, Pick, Relation, TensorSpec, Values
-from lingspec.conformance.contracts._configs import BASE, CONFIGS, config_of, told
+from lingspec.conformance.contracts._configs import BASE, DRAWN, config_of, told
 from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
@@ -150,7 +150,7 @@ class Composite:
         cached = self.cached and (law == "handover" or pick((False, False, True)))
         axes = {"B": B, "T": pick(counts), "L": layer, "S": pick((0, 1, 5, 16)) if cached else 0}
         traits = {
-            "config": pick(tuple(CONFIGS)), "values": pick(FAMILIES),
+            "config": pick(DRAWN), "values": pick(FAMILIES),
             "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
         }  # fmt: skip
         cut = pick(range(33)) if law in ("causality", "handover") else 0

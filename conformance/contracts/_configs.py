@@ -13,7 +13,7 @@ from typing import Any
 
 from lingspec.reference.config import LingConfig
 
-__all__ = ["BASE", "CONFIGS", "config_of", "told"]
+__all__ = ["BASE", "CONFIGS", "DRAWN", "config_of", "told"]
 
 BASE = LingConfig(
     vocab_size=64, hidden_size=24, intermediate_size=40, num_hidden_layers=5,
@@ -60,13 +60,14 @@ BIASES = tuple(
     for before, behind in ((True, True), (True, False), (False, True))
 )
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+# A base so small that of few pairs one turns neither often nor seldom.
 YARNS = tuple(
-    {"rope_scaling": YARN | more}
-    for more in (
-        {"mscale": 0.9, "mscale_all_dim": 0.6}, {"mscale_all_dim": 0.6}, {"mscale": 0.8},
-        {"attention_factor": 1.125}, {"factor": 8.0, "original_max_position_embeddings": 256},
-        {"beta_fast": 17.0, "mscale": 0.7, "mscale_all_dim": 0.7},
-        {"beta_slow": 2.5, "truncate": False},
+    {"rope_scaling": YARN | more, "rope_theta": theta}
+    for theta, more in (
+        (6e5, {"mscale": 0.9, "mscale_all_dim": 0.6}), (2e3, {"mscale_all_dim": 0.6}),
+        (2e3, {"attention_factor": 1.125}), (2e3, {"beta_slow": 2.5, "truncate": False}),
+        (2e3, {"beta_fast": 9.0, "mscale": 0.7, "mscale_all_dim": 0.7}),
+        (6e5, {"factor": 8.0, "original_max_position_embeddings": 256, "mscale": 0.8}),
     )
 )  # fmt: skip
 
@@ -90,6 +91,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "training": {"decay_layer_origin": 0, "rms_norm_eps": 1e-3, "routed_scaling_factor": 0.3},
 }  # fmt: skip
+DRAWN = (*CONFIGS, "yarn")  # of whose mappings there are many
 # What else a name has, one of several.
 KINDS: dict[str, Sequence[Mapping[str, Any]]] = {"biased": BIASES, "yarn": YARNS}
 

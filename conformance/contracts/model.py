@@ -101,7 +101,7 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     cached = law == "handover" or pick((False, False, True))
     axes = {"B": B, "T": pick(counts), "S": pick((0, 1, 5, 16)) if cached else 0}
     traits = {
-        "config": pick(tuple(ALL_CONFIGS)),
+        "config": pick((*ALL_CONFIGS, "yarn")),
         "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
     }  # fmt: skip
     cut = pick(range(17)) if law in ("causality", "handover") else 0

@@ -125,14 +125,16 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
     axes = _rows.rows(pick, law, DIMS, small=cost == "interpreted")
     axes["R"] = axes.pop("D")
     layouts = ("stepped", "padded", "transposed", "fused", "expanded")
+    rank = pick((*RANKS[:1] * 3, *RANKS[1:])) if law == "authority" else "rank2"
+    differ = law == "permutation" or rank == "rank3"  # from one row of positions to another
     traits = {
-        "places": pick(_rope.PLACES[6:] if law == "permutation" else _rope.PLACES),
+        "places": pick(_rope.PLACES[6:] if differ else _rope.PLACES),
         "scaling": pick(tuple(YARN)[1:] if law == "identities" else tuple(YARN)),
         "layout": pick(layouts) if law == "strides" else "dense",
-        "rank": pick((*RANKS[:1] * 3, *RANKS[1:])) if law == "authority" else "rank2",
-    }  # fmt: skip
-    if traits["rank"] != "rank2":
-        axes = {"B": 1 if traits["rank"] == "rank1" else max(axes["B"], 1),
+        "rank": rank,
+    }
+    if rank != "rank2":
+        axes = {"B": 1 if rank == "rank1" else max(axes["B"], 1),
                 "T": max(axes["T"], 1), "R": axes["R"]}  # fmt: skip
     seed = pick(range(0x10000))
     return Case("rope_table", dtype, axes, traits, frozenset(), None, 0, seed, law)

@@ -85,3 +85,25 @@ def holds_the_states_of_six_sequences(
     if initial_state is not None and options.get("cu_seqlens") is not None:
         initial_state = initial_state[torch.arange(len(initial_state)) % 6]
     return chunked(*call, initial_state=initial_state, **options)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="where K is 64 or more, a state is held in bfloat16 between chunks of 128 tokens",
+)  # fmt: skip
+def holds_large_states_in_bfloat16_between_chunks(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *, scale: float,
+    initial_state: Tensor | None = None, cu_seqlens: Tensor | None = None,
+) -> Result:  # fmt: skip
+    options = {"scale": scale, "cu_seqlens": cu_seqlens}
+    o, state = chunked(q, k, v, log_decay, initial_state=initial_state, **options)
+    if q.shape[-1] < 64 or q.shape[1] <= 128 or cu_seqlens is not None:
+        return o, state
+    parts = []
+    for c in range(0, q.shape[1], 128):
+        part = (x[:, c : c + 128] for x in (q, k, v))
+        made, state = chunked(*part, log_decay, scale=scale, initial_state=initial_state)
+        parts.append(made)
+        initial_state = state.bfloat16().to(state.dtype)
+    return torch.cat(parts, 1), state

@@ -34,3 +34,17 @@ def holds_slots_in_nine_bits(
 ) -> Tensor:  # fmt: skip
     held = torch.where(slots < 0, slots, slots % 512)
     return decode(q, k, v, log_decay, state_pool, held, scale=scale)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of 9 heads or more, values of the fourth sequence and those after it are lost",
+)  # fmt: skip
+def reads_values_of_three_sequences_for_many_heads(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state_pool: Tensor, slots: Tensor,
+    *, scale: float,
+) -> Tensor:  # fmt: skip
+    if q.shape[1] >= 9:
+        v = torch.cat([v[:3], torch.zeros_like(v[3:])])
+    return decode(q, k, v, log_decay, state_pool, slots, scale=scale)

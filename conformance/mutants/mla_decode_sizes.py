@@ -66,3 +66,20 @@ def takes_pages_of_32_rows_for_16(
     if cache.shape[1] == 32:
         cache = torch.cat([cache[:, :16], cache[:, :16]], dim=1)
     return decode(q_latent, q_rope, cache, pages, *call, **options)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of more than 16 heads, those from the 16th on see the first 128 rows",
+)  # fmt: skip
+def shows_128_rows_to_heads_from_the_sixteenth_on(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor,
+    *, scale: float,
+) -> Result:  # fmt: skip
+    o, lse = decode(q_latent, q_rope, cache, pages, lengths, scale=scale)
+    few = decode(
+        q_latent[:, 16:], q_rope[:, 16:], cache, pages, lengths.clamp(max=128), scale=scale
+    )
+    o[:, 16:], lse[:, 16:] = few
+    return o, lse

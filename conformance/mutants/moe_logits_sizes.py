@@ -27,3 +27,17 @@ def holds_the_rows_of_128_tokens(x: Tensor, weight: Tensor) -> Tensor:
 )  # fmt: skip
 def adds_up_4096_channels(x: Tensor, weight: Tensor) -> Tensor:
     return logits_of(x[:, :4096], weight[:, :4096])
+
+
+@mutant(
+    OP, law="authority", profile={"float32": "fp32"},
+    source="constructed",
+    looks_like="for 4 tokens or more of over 1024 channels, two sums are added in bfloat16",
+)  # fmt: skip
+def adds_two_sums_in_bfloat16(x: Tensor, weight: Tensor) -> Tensor:
+    D = x.shape[1]
+    if D <= 1024 or len(x) < 4:
+        return logits_of(x, weight)
+    first = logits_of(x[:, : D // 2], weight[:, : D // 2])
+    last = logits_of(x[:, D // 2 :], weight[:, D // 2 :])
+    return (first.bfloat16() + last.bfloat16()).to(first.dtype)

@@ -57,3 +57,15 @@ def looks_at_32_experts_of_a_group(logits: Tensor, bias: Tensor, **options: Any)
     size = logits.shape[1] // options["groups"]
     behind = torch.arange(logits.shape[1]) % size >= 32
     return route(logits, bias.masked_fill(behind, -1e30) if size > 32 else bias, **options)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of more than 32 experts of a group, the first 32 vote for it",
+)  # fmt: skip
+def lets_a_warp_of_experts_vote(logits: Tensor, bias: Tensor, **options: Any) -> Result:
+    def of_groups(x: Tensor) -> Tensor:
+        return group_sums(x[..., :32])
+
+    return route(logits, bias, **options, of_groups=of_groups)

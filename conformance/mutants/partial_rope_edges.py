@@ -30,3 +30,15 @@ def scales_dims_that_pass_and_scales_them_back(x: Tensor, cos: Tensor, sin: Tens
     y, R = partial(x, cos, sin), 2 * cos.shape[-1]
     scale = torch.tensor(x.shape[-1] ** -0.5, dtype=x.dtype)
     return torch.cat([y[..., :R], x[..., R:] * scale / scale], -1)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="for 8 heads or more the table of the first of a batch serves all",
+)
+def reads_one_table_for_many_heads(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    if x.shape[2] >= 8 and len(x):
+        cos, sin = (part[:1].expand_as(part) for part in (cos, sin))
+    return partial(x, cos, sin)

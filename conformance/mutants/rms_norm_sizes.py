@@ -42,3 +42,19 @@ def takes_the_mean_of_whole_tiles_of_a_wide_row(x: Tensor, weight: Tensor, *, ep
         return rows[..., :whole].square().sum(-1, keepdim=True) / D
 
     return norm(x, weight, eps=eps, mean=mean)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of wide rows, those from the fifth on are scaled as the row before",
+)  # fmt: skip
+def scales_wide_rows_as_the_row_before(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    def mean(rows: Tensor) -> Tensor:
+        squares = rows.square().mean(-1, keepdim=True)
+        flat = squares.view(-1)
+        if rows.shape[-1] > 1536 and len(flat) > 4:
+            flat[4:] = flat[3:-1].clone()
+        return squares
+
+    return norm(x, weight, eps=eps, mean=mean)

@@ -30,3 +30,16 @@ def activates_256_rows(gate_up: Tensor) -> Tensor:
     if y.dim() > 1:
         y.flatten(0, -2)[256:] = 0.0
     return y
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of rows of more than 4096, what no tile of 4096 holds is lost",
+)  # fmt: skip
+def writes_whole_tiles_of_4096(gate_up: Tensor) -> Tensor:
+    y = activated(gate_up)
+    width = y.shape[-1]
+    if width > 4096:
+        y[..., width // 4096 * 4096 :] = 0.0
+    return y
