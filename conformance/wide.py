@@ -51,13 +51,15 @@ class Wide:
         made = dict(known)
         for axis in order:
             low, high, step = (_number(s, made) for s in self.axes[axis])
-            at_most = [
-                most // math.prod(made.get(a, self._least(a)) for a in w if a != axis)
-                for w, most in limits.items() if axis in w
-            ]  # fmt: skip
+            at_most = [self._room(axis, w, most, made) for w, most in limits.items() if axis in w]
             if axis not in known:
                 made[axis] = _size(pick, low, max(low, min([high, *at_most])), step)
         return made
+
+    def _room(self, axis: str, product: str, most: int, made: Mapping[str, int]) -> int:
+        """How large an axis may be where others of a product are known, or as small as may be."""
+        others = math.prod(made.get(a, self._least(a)) for a in product if a != axis)
+        return int((most / others) ** (1 / product.count(axis)))
 
     def _least(self, axis: str) -> int:
         low = self.axes[axis][0]
@@ -127,18 +129,20 @@ WIDE: dict[str, Wide] = {
     "swiglu": _rows("I", 20000),
     "gated_group_rms_norm": Wide(
         {"B": (1, 20, 1), "T": (1, 2100, 1), "G": (1, 64, 1), "D": _groups(9000, 1)},
-        {"BTD": (1 << 17, 1 << 14), "BT": (1 << 12, 48)},
+        {"BTD": (1 << 17, 1 << 14), "BTG": (1 << 16, 1 << 13), "BT": (1 << 12, 48)},
     ),
     "rope_table": Wide(
         {"B": (1, 70, 1), "T": (1, 4200, 1), "R": (2, 512, 2)}, {"BTR": (1 << 16, 1 << 12)}
     ),
     "partial_rope": Wide(
-        {**ROTATED, "K": _over("R", 320)}, {"BTHK": (1 << 16, 1 << 13), "BTH": (1 << 13, 48)}
+        {**ROTATED, "K": _over("R", 320)},
+        {"BTHK": (1 << 16, 1 << 13), "BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 48)},
     ),
     "interleaved_rope": Wide(ROTATED, {"BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 48)}),
     "qk_norm_rope": Wide(
         {**ROTATED, "G": (1, 80, 1), "K": _over("R", 320)},
-        {"BTHK": (1 << 15, 1 << 13), "BTGK": (1 << 15, 1 << 13), "BTH": (1 << 12, 48)},
+        {"BTHK": (1 << 15, 1 << 13), "BTHR": (1 << 15, 1 << 13), "BTGK": (1 << 15, 1 << 13),
+         "BTGR": (1 << 15, 1 << 13), "BTH": (1 << 12, 48)},
     ),
     "lightning_log_decay": Wide(
         {"H": (1, 600, 1), "N": (2, 300, 1), "L": (0, lambda a: a["N"] - 1, 1)}, {}
@@ -182,7 +186,7 @@ WIDE: dict[str, Wide] = {
     "moe_route": Wide(
         {"T": (1, 2100, 1), "G": (1, 32, 1), "E": _groups(600, 2), "S": (1, lambda a: a["G"], 1),
          "C": (1, lambda a: min(24, a["S"] * (a["E"] // a["G"])), 1)},
-        {"TE": (1 << 15, 1 << 12), "T": (2100, 48)},
+        {"TE": (1 << 15, 1 << 12), "TG": (1 << 14, 1 << 11), "T": (2100, 48)},
     ),
     "moe_experts": Wide(
         {"T": (1, 400, 1), "D": (1, 500, 1), "I": (1, 500, 1), "E": (2, 300, 1),

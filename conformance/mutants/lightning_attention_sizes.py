@@ -96,14 +96,17 @@ def holds_large_states_in_bfloat16_between_chunks(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *, scale: float,
     initial_state: Tensor | None = None, cu_seqlens: Tensor | None = None,
 ) -> Result:  # fmt: skip
-    options = {"scale": scale, "cu_seqlens": cu_seqlens}
-    o, state = chunked(q, k, v, log_decay, initial_state=initial_state, **options)
+    o, state = chunked(
+        q, k, v, log_decay, scale=scale, initial_state=initial_state, cu_seqlens=cu_seqlens
+    )
     if q.shape[-1] < 64 or q.shape[1] <= 128 or cu_seqlens is not None:
         return o, state
     parts = []
     for c in range(0, q.shape[1], 128):
-        part = (x[:, c : c + 128] for x in (q, k, v))
-        made, state = chunked(*part, log_decay, scale=scale, initial_state=initial_state)
+        now = slice(c, c + 128)
+        made, state = chunked(
+            q[:, now], k[:, now], v[:, now], log_decay, scale=scale, initial_state=initial_state
+        )
         parts.append(made)
         initial_state = state.bfloat16().to(state.dtype)
     return torch.cat(parts, 1), state

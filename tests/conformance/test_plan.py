@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+import random
 
 import pytest
 from judging import ATTENTION
@@ -14,6 +16,7 @@ from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.plan import COUNTS, _picks, draw, plan, shrink
 from lingspec.conformance.regimes import REGIMES
 from lingspec.conformance.run import laws_for
+from lingspec.conformance.wide import WIDE
 
 
 @functools.cache
@@ -155,6 +158,28 @@ def test_every_regime_of_an_op_is_drawn_and_can_be_made(op, cost):
         assert len(inside) >= 4
         assert contract(op).parse(str(inside[0])) == inside[0]
         contract(op).make(inside[0])
+
+
+@pytest.mark.parametrize("cost", ["native", "interpreted"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_size_of_wide_ranges_may_be_large_and_products_are_bounded(op, cost):
+    of, wide = contract(op), WIDE[op]
+    case = next(c for c in drawn(op, cost) if c.law == "authority" and c.lengths is None)
+    g, seen = random.Random(op), []
+    for n in range(300):
+        made = wide.moved(case, cost, lambda options: options[int(g.random() * len(options))])
+        seen.append(made.axes)
+        if n < 6:
+            of.make(made)
+    for letters, most in wide.work.items():
+        most_seen = max(math.prod(a[x] for x in letters) for a in seen)
+        least = math.prod(x for a in letters if isinstance(x := wide.axes[a][0], int))
+        assert most_seen <= 1.5 * max(most[cost == "interpreted"], least)
+    for axis, (low, high, _) in wide.axes.items():
+        if not isinstance(low, int) or not isinstance(high, int):
+            continue
+        caps = [most[cost == "interpreted"] for w, most in wide.work.items() if axis in w]
+        assert max(a[axis] for a in seen) >= min([high, *caps]) ** 0.5 / 2
 
 
 @pytest.mark.parametrize("op", OPS)
