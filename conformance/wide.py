@@ -28,19 +28,22 @@ class Wide:
     axes: Mapping[str, tuple[Size, Size, Size]]
     # Products of axes: the most where kernels are compiled, and where they are interpreted.
     work: Mapping[str, tuple[int, int]]
-    traits: Mapping[str, str] = field(default_factory=dict)
+    # Families of values that wide sizes leave no power, and what stands for them.
+    instead: Mapping[str, str] = field(default_factory=dict)
 
     def moved(self, case: Case, cost: str, pick: Pick) -> Case:
         """The case, with sizes of its own."""
         limits = {w: most[cost == "interpreted"] for w, most in self.work.items()}
-        traits = {**case.traits, **self.traits}
+        kind = case.traits.get("values", "")
+        traits = {**case.traits, "values": self.instead[kind]} if kind in self.instead else None
+        case = case.with_(traits=traits) if traits else case
         if case.lengths is None:
             axes = self._drawn(pick, limits, {})
-            return case.with_(axes={**case.axes, **axes}, traits=traits)
+            return case.with_(axes={**case.axes, **axes})
         axes = self._drawn(pick, limits, {"B": 1})
         lengths = _parted(pick, axes.pop("T"))
         axes = {a: n for a, n in axes.items() if a in case.axes}
-        return case.with_(axes={**case.axes, **axes}, lengths=lengths, traits=traits)
+        return case.with_(axes={**case.axes, **axes}, lengths=lengths)
 
     def _drawn(
         self, pick: Pick, limits: Mapping[str, int], known: dict[str, int]
@@ -100,7 +103,7 @@ def _rows(channels: str, most: int) -> Wide:
     )
 
 
-NORMAL = {"values": "normal"}  # of large scores no limit says much
+NORMAL = dict.fromkeys(("large", "huge", "shifted"), "normal")  # of large scores limits say little
 ROTATED: dict[str, tuple[Size, Size, Size]] = {
     "B": (1, 20, 1), "T": (1, 2100, 1), "H": (1, 130, 1), "R": (2, 256, 2),
 }  # fmt: skip
@@ -148,12 +151,12 @@ WIDE: dict[str, Wide] = {
         {"H": (1, 600, 1), "N": (2, 300, 1), "L": (0, lambda a: a["N"] - 1, 1)}, {}
     ),
     "lightning_attention": Wide(
-        {"B": (1, 16, 1), "T": (1, 1100, 1), "H": (1, 64, 1), "K": (8, 136, 8), "V": (8, 136, 8)},
+        {"B": (1, 16, 1), "T": (1, 1100, 1), "H": (1, 64, 1), "K": (8, 128, 8), "V": (8, 128, 8)},
         {"BTHKV": (1 << 19, 1 << 15), "BHKV": (1 << 16, 1 << 13), "BTHK": (1 << 15, 1 << 13),
          "BTHV": (1 << 15, 1 << 13), "BTH": (1 << 12, 1 << 8)},
     ),
     "lightning_decode": Wide(
-        {"B": (1, 400, 1), "H": (1, 80, 1), "K": (8, 136, 8), "V": (8, 136, 8),
+        {"B": (1, 400, 1), "H": (1, 80, 1), "K": (8, 128, 8), "V": (8, 128, 8),
          "P": _over("B", 3000)},
         {"BHKV": (1 << 17, 1 << 14), "PHKV": (1 << 18, 1 << 15), "BH": (1 << 12, 48)},
     ),
@@ -165,7 +168,7 @@ WIDE: dict[str, Wide] = {
          "BH": (1 << 10, 12)}, NORMAL,
     ),
     "mla_decode": Wide(
-        {"B": (1, 80, 1), "H": (1, 128, 1), "L": (8, 576, 8), "R": (8, 64, 8), "G": (1, 300, 1),
+        {"B": (1, 80, 1), "H": (1, 128, 1), "L": (8, 512, 8), "R": (8, 64, 8), "G": (1, 300, 1),
          "M": (1, 100, 1), "P": (3, lambda a: a["B"] * a["M"] + 2, 1)},
         {"BHMG": (1 << 14, 1 << 10), "BMGL": (1 << 16, 1 << 13), "BHL": (1 << 16, 1 << 13),
          "PGL": (1 << 17, 1 << 14), "BH": (1 << 11, 24)}, NORMAL,
