@@ -21,6 +21,7 @@ from lingspec.conformance.environment import environment
 from lingspec.conformance.findings import Verdict
 from lingspec.conformance.ledger import Ledger, refuse_unmatched
 from lingspec.conformance.plan import plan
+from lingspec.conformance.proof import complete
 from lingspec.conformance.recheck import recheck
 from lingspec.conformance.report import Options, PartReport, Report
 from lingspec.conformance.run import Part, laws_for, parts
@@ -73,6 +74,8 @@ def run(options: Options, progress: Callable[[int, int, Verdict], None]) -> Repo
             recheck(host, reports, options)
         for report in reports:
             report.verdicts.sort(key=lambda v: v.case)
+            if not sharded:
+                complete(report, options.profile)
         if options.laws:  # an op that declares none of them was not judged
             reports = [r for r in reports if set(options.laws) & set(laws_for(contract(r.op)))]
     found = _all_subjects(subjects, loaded)

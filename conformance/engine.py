@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import time
 
-from torch import Tensor
-
-from lingspec.conformance.accuracy.power import (
-    ALWAYS,
-    applicable,
-    degenerates,
-    less_precise,
-    rejected,
-)
 from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding, Verdict
 from lingspec.conformance.laws import law as law_of
-from lingspec.conformance.laws.calls import index_of
+from lingspec.conformance.proof import proof
 from lingspec.conformance.runner.host import CandidateInfo, Host
 from lingspec.conformance.session import Memo, NothingToCheck, Refused, Session, Stop
 
@@ -64,7 +55,10 @@ def judge_case(
     if session.findings:
         verdict.status, verdict.reason = status_of(session.findings), ""
     if power and verdict.status == "PASS" and not contract.algebra.bits:
-        verdict.killed, verdict.applicable = _power(session)
+        verdict.killed, verdict.applicable = proof(
+            contract, session.call, profile, case.torch_dtype, session.authority,
+            lambda: session.variants,
+        )  # fmt: skip
     verdict.seconds, verdict.launches = time.monotonic() - began, host.launches - launched
     return verdict
 
@@ -86,27 +80,3 @@ def status_of(findings: list[Finding]) -> str:
         if any(f.status == status for f in findings):
             return status
     return "PASS"
-
-
-def _power(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The degenerates that this case rejects, and those that it could have been asked about."""
-    authority, contract = session.authority, session.contract
-    if not any(want.signal() for want in authority.values()):
-        return (), ()
-    dtypes = {name: session.dtype_of(name) for name in authority}
-    wrong: dict[str, dict[str, Tensor]] = degenerates(
-        authority,
-        dtypes,
-        lambda n: index_of(contract, n, "H"),
-        lambda n: index_of(contract, n, "T"),
-    )
-    wrong |= less_precise(contract, session.call, session.profile, authority)
-    wrong = {
-        name: results for name, results in wrong.items()
-        if name in ALWAYS or applicable(results, authority)
-    }  # fmt: skip
-    killed = tuple(
-        name for name, results in wrong.items()
-        if rejected(results, authority, dtypes, session.variants)
-    )  # fmt: skip
-    return killed, tuple(wrong)

@@ -13,6 +13,7 @@ from lingspec.conformance.certify import tasks_of
 from lingspec.conformance.config import ConfigError
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.mustpass import SPEC_VERSION, digest
+from lingspec.conformance.proof import complete
 from lingspec.conformance.report import PartReport, Report
 from lingspec.conformance.results import read, report_of
 
@@ -141,6 +142,7 @@ def _together(reports: Sequence[Report], subjects: list[dict[str, Any]]) -> Repo
         verdicts = sorted((v for p in same for v in p.verdicts), key=lambda v: v.case)
         left = sum((p.left_out for p in same), Counter[str]())
         parts.append(PartReport(mine.part, verdicts, left, first.ledger))
+        complete(parts[-1], first.options.profile)
     ended = "; ".join(
         f"shard {report.options.shard[0]}: {report.ended}" for report in reports if report.ended
     )

@@ -116,7 +116,8 @@ class PartReport:
     def power(self) -> dict[str, int]:
         """How many cases rejected each degenerate; nothing where every bit is compared.
 
-        Cases of the law authority show it; nothing is said where none was asked.
+        Cases of the law authority show it, and of others where those are too few; nothing is said
+        where none was asked.
         """
         if contract(self.op).algebra.bits or not self.laws()["authority"]:
             return {}
