@@ -99,7 +99,7 @@ def _parted(pick: Pick, T: int) -> tuple[int, ...]:
 def _rows(channels: str, most: int) -> Wide:
     return Wide(
         {"B": (1, 70, 1), "T": (1, 4200, 1), channels: (1, most, 1)},
-        {f"BT{channels}": (1 << 17, 1 << 14), "BT": (1 << 13, 48)},
+        {f"BT{channels}": (1 << 17, 1 << 12), "BT": (1 << 13, 24)},
     )
 
 
@@ -132,20 +132,20 @@ WIDE: dict[str, Wide] = {
     "swiglu": _rows("I", 20000),
     "gated_group_rms_norm": Wide(
         {"B": (1, 20, 1), "T": (1, 2100, 1), "G": (1, 64, 1), "D": _groups(9000, 1)},
-        {"BTD": (1 << 17, 1 << 14), "BTG": (1 << 16, 1 << 13), "BT": (1 << 12, 48)},
+        {"BTD": (1 << 17, 1 << 12), "BTG": (1 << 16, 1 << 11), "BT": (1 << 12, 24)},
     ),
     "rope_table": Wide(
         {"B": (1, 70, 1), "T": (1, 4200, 1), "R": (2, 512, 2)}, {"BTR": (1 << 16, 1 << 12)}
     ),
     "partial_rope": Wide(
         {**ROTATED, "K": _over("R", 320)},
-        {"BTHK": (1 << 16, 1 << 13), "BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 48)},
+        {"BTHK": (1 << 16, 1 << 13), "BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 24)},
     ),
-    "interleaved_rope": Wide(ROTATED, {"BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 48)}),
+    "interleaved_rope": Wide(ROTATED, {"BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 24)}),
     "qk_norm_rope": Wide(
         {**ROTATED, "G": (1, 80, 1), "K": _over("R", 320)},
         {"BTHK": (1 << 15, 1 << 13), "BTHR": (1 << 15, 1 << 13), "BTGK": (1 << 15, 1 << 13),
-         "BTGR": (1 << 15, 1 << 13), "BTH": (1 << 12, 48)},
+         "BTGR": (1 << 15, 1 << 13), "BTH": (1 << 12, 24)},
     ),
     "lightning_log_decay": Wide(
         {"H": (1, 600, 1), "N": (2, 300, 1), "L": (0, lambda a: a["N"] - 1, 1)}, {}
@@ -175,7 +175,7 @@ WIDE: dict[str, Wide] = {
     ),
     "merge_attention": Wide(
         {"B": (1, 20, 1), "T": (1, 2500, 1), "H": (1, 130, 1), "V": (8, 1100, 8)},
-        {"BTHV": (1 << 17, 1 << 13), "BTH": (1 << 14, 48)},
+        {"BTHV": (1 << 17, 1 << 13), "BTH": (1 << 14, 24)},
     ),
     "latent_cache_write": Wide(
         {"T": (1, 1500, 1), "L": (8, 1100, 8), "R": (8, 136, 8), "G": (1, 300, 1),
@@ -185,7 +185,7 @@ WIDE: dict[str, Wide] = {
     "moe_logits": Wide(
         {"T": (1, 2100, 1), "D": (1, 9000, 1), "E": (2, 600, 1)},
         {"TD": (1 << 16, 1 << 13), "DE": (1 << 18, 1 << 13), "TE": (1 << 16, 1 << 12),
-         "TDE": (1 << 22, 1 << 18)},
+         "TDE": (1 << 22, 1 << 16)},
     ),
     "moe_route": Wide(
         {"T": (1, 2100, 1), "G": (1, 32, 1), "E": _groups(600, 2), "S": (1, lambda a: a["G"], 1),
@@ -198,8 +198,8 @@ WIDE: dict[str, Wide] = {
         {"DIE": (1 << 17, 1 << 14), "TDI": (1 << 19, 1 << 15), "TCI": (1 << 16, 1 << 12),
          "TCD": (1 << 16, 1 << 12), "T": (400, 24)},
     ),
-    "fp8_quantize": Wide({"M": (1, 3000, 1), "N": (1, 12000, 1)}, {"MN": (1 << 17, 1 << 14)}),
-    "fp8_dequantize": Wide({"M": (1, 3000, 1), "N": (1, 12000, 1)}, {"MN": (1 << 17, 1 << 14)}),
+    "fp8_quantize": Wide({"M": (1, 3000, 1), "N": (1, 12000, 1)}, {"MN": (1 << 17, 1 << 12)}),
+    "fp8_dequantize": Wide({"M": (1, 3000, 1), "N": (1, 12000, 1)}, {"MN": (1 << 17, 1 << 12)}),
     "lightning_layer": COMPOSITE,
     "moe_block": COMPOSITE,
     "mla_layer": CACHED,
