@@ -43,7 +43,7 @@ def describe(op: str) -> dict[str, Any]:
     }  # fmt: skip
     lines = [f"{op}{of.signature}", f"  {of.summary}", "", "sizes of cases", f"  {_usual(of)}"]
     lines += [f"  {_told(r)}" for r in REGIMES[op]]
-    lines += ["  and with large sizes a little larger, that no tile divides"]
+    lines += ["  and with large sizes a little larger"]
     lines += [f"  {WIDE[op].told()}"]
     lines += ["", "laws"]
     lines += [f"  {name:<14}{sentence}" for name, sentence in laws.items()]

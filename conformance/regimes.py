@@ -3,7 +3,7 @@
 Most cases are small, so that many can be asked. What is wrong from the 129th row on, for more than
 16 heads or for rows of 8192 channels shows in few of them; some cases of every op are therefore
 moved into one of its regimes, which are chosen so that the authority stays cheap. In half of these
-large sizes are a little larger, so that no tile of any size divides them. As many cases have sizes
+large sizes are a little larger, for whoever is right on round ones alone. As many cases have sizes
 from wide ranges (`wide.py`).
 """
 

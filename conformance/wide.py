@@ -24,7 +24,7 @@ SEQUENCES = 80  # packed in one call
 class Wide:
     """Ranges of axes, and how large products of them may be."""
 
-    # From, to, and what it is a multiple of; functions are of axes that are none.
+    # From, to, and what it is a multiple of; a function is given the axes that have none.
     axes: Mapping[str, tuple[Size, Size, Size]]
     # Products of axes: the most where kernels are compiled, and where they are interpreted.
     work: Mapping[str, tuple[int, int]]

@@ -1,8 +1,7 @@
 """Configurations of composites: what a name says, and sizes that go with the seed of a case.
 
-No two sizes of a model say the same of each other in all of them: as many groups as heads, two
-experts in a group or a rotary half of a head are accidents of one size, which whoever computes with
-them must not pass by.
+One configuration has accidents: as many groups as heads, two experts in a group, half of a head
+rotated. There are several, so that whoever takes an accident for a rule is wrong in one of them.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def ranked(pick: Pick, law: str, axes: dict[str, int]) -> tuple[dict[str, int], 
     """The rank of a case: another one than 3 only where no law asks about letters."""
     kind = "rank3"
     if law in ("authority", "strides"):
-        kind = pick((*RANKS[:1] * 4, *RANKS[1:]) if law == "authority" else RANKS[::3])
+        kind = pick((*RANKS[:1] * 4, *RANKS[1:]) if law == "authority" else ("rank3", "rank4"))
     return (axes | {"B": 1, "T": 1} if kind == "rank1" else axes), kind
 
 

@@ -28,7 +28,7 @@ FAMILIES = (
     "normal", "small", "heavy", "mixed", "zeros", "onehot", "positive", *AIMED, *RAMPS, *LOUD,
     SHIFTED, FAINT, EXACT,
 )  # fmt: skip
-# log2 of how much less some keys weigh: beyond the last place of every format but float64's
+# log2 of how much less some keys weigh: from the last place of bfloat16 to beyond that of float64.
 DEPTHS = (9, 16, 24, 33, 43, 60)
 MASS = 8.0  # the logit of an aimed key beside those of others, which are about 0
 STEEP = 12.0  # a ramp goes from - to + this
@@ -83,6 +83,7 @@ def faint(count: int, g: Generator, scale: float, dtype: torch.dtype) -> tuple[T
 
     As much as weight is lost: what they add to an output has the size of what others add.
     """
+    # values of float16 can be no louder
     choices = DEPTHS[:1] if dtype == torch.float16 else DEPTHS
     depth = choices[int(torch.randint(0, len(choices), (1,), generator=g))]
     runs = (1, 16, count // 3 + 1)  # keys alone, a tile of them, as many tiles as there are

@@ -13,7 +13,7 @@ import torch
 from lingspec.conformance.mutants import _lightning, _mla, _rope, _routing, _rows
 from lingspec.conformance.mutants._experts import combined
 
-__all__ = ["Coarse", "Layer", "narrow"]
+__all__ = ["Coarse", "Layer", "OneFlag", "narrow"]
 
 Tensor = torch.Tensor
 LATENT_EPS = 1e-6
@@ -144,12 +144,17 @@ class Layer:
             scale *= _rope.mscale(yarn["factor"], yarn["mscale_all_dim"]) ** 2
         return scale
 
+    def hidden(self, T: int, S: int) -> Tensor:
+        """Keys that queries do not see."""
+        return _mla.hidden(T, S)
+
     def mla(self, x: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """mla_layer."""
         q, rows = self.queries(x, positions), self.rows(x, positions)
         if cache is not None:
             rows = cache.rows = torch.cat([cache.rows, rows], dim=1)
-        o, _ = _mla.attention(q, *self.expanded(rows), scale=self.scale())
+        k, v = self.expanded(rows)
+        o, _ = _mla.attention(q, k, v, scale=self.scale(), hidden=self.hidden)
         return self.linear(o.flatten(2), "attention.dense")
 
     # -- experts -----------------------------------------------------------------------------
@@ -212,6 +217,15 @@ class Layer:
         """mtp_layer."""
         h = self.linear(self.joined(x, embedded), "eh_proj")
         return self.norm(self.whole(h, positions, cache), "final_layernorm")
+
+
+class OneFlag(Layer):
+    """The flag of the bias behind Lightning attention decides over all biases."""
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        """As that of a layer."""
+        y, bias = super().linear(x, name), self.weights.get(f"{name}.bias")
+        return y if bias is None or self.config["use_bias"] else y - bias
 
 
 class Coarse(Layer):

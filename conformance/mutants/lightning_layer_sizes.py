@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import _rope, _rows, mutant
-from lingspec.conformance.mutants._layers import Layer
+from lingspec.conformance.mutants._layers import Layer, OneFlag
 
 Tensor = torch.Tensor
 OP = "lightning_layer"
@@ -45,13 +45,7 @@ def normalises_every_head_alone(x: Tensor, weights: Any, config: Any, **call: An
     looks_like="the flag of the bias behind attention decides over those before it",
 )
 def knows_one_flag_of_biases(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
-    class Wrong(Layer):
-        def linear(self, x: Tensor, name: str) -> Tensor:
-            y = super().linear(x, name)
-            bias = self.weights.get(f"{name}.bias")
-            return y if bias is None or self.config["use_bias"] else y - bias
-
-    return _layer(Wrong, x, weights, config, call)
+    return _layer(OneFlag, x, weights, config, call)
 
 
 @mutant(

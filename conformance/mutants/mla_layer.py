@@ -8,7 +8,6 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._layers import Layer
-from lingspec.conformance.mutants._mla import attention
 from lingspec.conformance.mutants._rope import pairs, rotated
 
 Tensor = torch.Tensor
@@ -155,14 +154,8 @@ def caches_rows_before_their_norm(x: Tensor, weights: Any, config: Any, **call: 
 )
 def lets_tokens_see_the_whole_prompt(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
     class Wrong(Layer):
-        def mla(self, x: Tensor, positions: Tensor, cache: Any) -> Tensor:
-            q, rows = self.queries(x, positions), self.rows(x, positions)
-            if cache is not None:
-                rows = cache.rows = torch.cat([cache.rows, rows], dim=1)
-            k, v = self.expanded(rows)
-            seen = torch.zeros(q.shape[1], k.shape[1], dtype=torch.bool)
-            o, _ = attention(q, k, v, scale=self.scale(), hidden=lambda *_: seen)
-            return self.linear(o.flatten(2), "attention.dense")
+        def hidden(self, T: int, S: int) -> Tensor:
+            return torch.zeros(T, S, dtype=torch.bool)
 
     return Wrong(weights, config, call["layer"]).mla(x, call["positions"], call.get("cache"))
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import _rope, mutant
-from lingspec.conformance.mutants._layers import Layer
+from lingspec.conformance.mutants._layers import Layer, OneFlag
 
 Tensor = torch.Tensor
 OP = "mla_layer"
@@ -55,13 +55,7 @@ def scales_by_the_width_of_values(x: Tensor, weights: Any, config: Any, **call: 
     looks_like="the flag of Lightning's bias decides over those of MLA",
 )
 def asks_the_flag_of_the_other_bias(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
-    class Wrong(Layer):
-        def linear(self, x: Tensor, name: str) -> Tensor:
-            y = super().linear(x, name)
-            bias = self.weights.get(f"{name}.bias")
-            return y if bias is None or self.config["use_bias"] else y - bias
-
-    return _layer(Wrong, x, weights, config, call)
+    return _layer(OneFlag, x, weights, config, call)
 
 
 @mutant(
@@ -92,16 +86,8 @@ def knows_the_betas_of_yarn(x: Tensor, weights: Any, config: Any, **call: Any) -
 )
 def sees_the_last_128_rows(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
     class Wrong(Layer):
-        def mla(self, x: Tensor, positions: Tensor, cache: Any) -> Tensor:
-            q, rows = self.queries(x, positions), self.rows(x, positions)
-            if cache is not None:
-                rows = cache.rows = torch.cat([cache.rows, rows], dim=1)
-            k, v = self.expanded(rows)
-            T, S = q.shape[1], k.shape[1]
-            s = torch.einsum("bthk,bshk->bhts", q, k) * self.scale()
+        def hidden(self, T: int, S: int) -> Tensor:
             back = torch.arange(S - T, S)[:, None] - torch.arange(S)
-            p = s.masked_fill((back < 0) | (back >= WINDOW), -torch.inf).softmax(-1)
-            o = torch.einsum("bhts,bshv->bthv", p, v)
-            return self.linear(o.flatten(2), "attention.dense")
+            return (back < 0) | (back >= WINDOW)
 
     return _layer(Wrong, x, weights, config, call)
