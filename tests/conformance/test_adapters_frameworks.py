@@ -12,14 +12,14 @@ ALL = ("f32", "bf16", "f16")
 SHARED = [
     ("rms_norm", "authority.{}.B2.T5.D100.normal.dense.rank3.1", ALL),
     ("swiglu", "authority.{}.B2.T5.I33.normal.ajar.dense.rank3.1", ALL),
-    ("rope_table", "authority.{}.B2.T5.R64.million.yarn.dense.1", ALL[:1]),
-    ("rope_table", "authority.{}.B2.T5.R20.scattered.ratio.dense.3", ALL[:1]),
+    ("rope_table", "authority.{}.B2.T5.R64.million.yarn.dense.rank2.1", ALL[:1]),
+    ("rope_table", "authority.{}.B2.T5.R20.scattered.ratio.dense.rank2.3", ALL[:1]),
     ("moe_logits", "authority.{}.T9.D129.E16.normal.dense.1", ALL),
     ("moe_route", "authority.{}.T33.E64.G8.S4.C8.normal.raised.dense.1", ALL[:1]),
     ("moe_route", "authority.{}.T9.E24.G4.S3.C1.nan.ties.lowered.dense.2", ALL[:1]),
     ("moe_experts", "authority.{}.T9.D16.E8.I17.C3.normal.foreign.usual.dense.1", ALL[:1]),
     ("mla_layer", "handover.{}.B2.T9.L1.S5.cache.plain.normal.dense.cut4.1", ALL[:1]),
-    ("mla_layer", "authority.{}.B2.T5.L3.S0.yarn.normal.dense.4", ALL[:1]),
+    ("mla_layer", "authority.{}.B2.T5.L3.S0.yarn.normal.dense.5", ALL[:1]),
     ("mla_layer", "authority.{}.B1.T1.L4.S16.cache.biased.heavy.dense.2", ALL[:1]),
     ("moe_block", "authority.{}.B2.T9.L2.S0.plain.normal.dense.1", ALL[:1]),
     ("moe_block", "authority.{}.B2.T9.L4.S0.alone.normal.dense.1", ALL[:1]),
@@ -45,16 +45,16 @@ TRANSFORMERS = [
 # What a package does otherwise, which docs/findings shows, and what it does not do.
 MLX_OTHERWISE = [
     ("swiglu", "permutation.f16.B2.T2.I8.positive.wide.dense.rank3.371c", "FAIL"),
-    ("rope_table", "authority.f32.B2.T5.R64.from1.half.dense.1", "FAIL"),
-    ("rope_table", "authority.f32.B2.T5.R64.from1.factored.dense.1", "NOT SUPPORTED"),
+    ("rope_table", "authority.f32.B2.T5.R64.from1.half.dense.rank2.1", "FAIL"),
+    ("rope_table", "authority.f32.B2.T5.R64.from1.factored.dense.rank2.1", "NOT SUPPORTED"),
     ("mla_layer", "authority.f32.B1.T5.L1.S0.training.normal.dense.1", "FAIL"),
     ("lightning_layer", "authority.f32.B1.T5.L0.S0.plain.normal.dense.1", "NOT SUPPORTED"),
     ("lightning_log_decay", "authority.f32.H6.L3.N20.O1.0", "NOT SUPPORTED"),
     ("moe_route", "authority.f32.T9.E64.G8.S4.C8.masked.raised.dense.1", "PASS"),
 ]
 TRANSFORMERS_OTHERWISE = [
-    ("rope_table", "authority.f32.B2.T5.R64.from1.half.dense.1", "PASS"),
-    ("rope_table", "authority.f32.B2.T5.R64.from1.ends.dense.1", "PASS"),
+    ("rope_table", "authority.f32.B2.T5.R64.from1.half.dense.rank2.1", "PASS"),
+    ("rope_table", "authority.f32.B2.T5.R64.from1.ends.dense.rank2.1", "PASS"),
     ("mla_layer", "authority.f32.B1.T5.L1.S0.training.normal.dense.1", "PASS"),
     ("moe_route", "authority.f32.T9.E64.G8.S4.C8.masked.raised.dense.1", "NOT SUPPORTED"),
     ("fp8_quantize", "authority.f32.M130.N128.normal.blocks.dense.1", "NOT SUPPORTED"),

@@ -9,19 +9,20 @@ import pytest
 from lingspec.conformance import selftest
 from lingspec.conformance.selftest import Row, run_self_test
 
-MUTANT = "takes_channels_of_the_projection_for_neighbours"  # named law: strides
-HONEST = "divides_by_one_and_an_exponential"
+# It writes to an argument: every case of the law that it names sees that.
+MUTANT, ITS_LAW = "writes_the_sum_to_the_residual", "untouched"
+HONEST = "normalises_the_wide_sum"
 
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Row]:
-    told = run_self_test("swiglu", [("mutants", MUTANT), ("honest", HONEST)], "smoke", 0)
+    told = run_self_test("add_rms_norm", [("mutants", MUTANT), ("honest", HONEST)], "smoke", 0)
     return {row.kind: row for row in told}
 
 
 def test_a_mutant_gets_the_cases_of_its_law_first(rows):
     assert rows["mutants"].ok
-    assert list(rows["mutants"].broken) == ["strides"]
+    assert list(rows["mutants"].broken) == [ITS_LAW]
     assert rows["mutants"].cases <= 2 * 2  # two of the law in each of two dtypes
 
 
@@ -37,7 +38,7 @@ def test_a_mutant_that_breaks_another_law_than_its_own_gets_all_cases_and_is_not
             self.expected = ("exact",)
 
     monkeypatch.setattr(selftest, "Row", dataclasses.dataclass(Misnamed))
-    (row,) = run_self_test("swiglu", [("mutants", MUTANT)], "smoke", 0)
+    (row,) = run_self_test("add_rms_norm", [("mutants", MUTANT)], "smoke", 0)
     assert not row.ok
-    assert "strides" in row.broken
+    assert ITS_LAW in row.broken
     assert row.cases > 40
