@@ -104,3 +104,12 @@ def test_a_law_s_sentence_is_a_phrase_for_a_report(name):
     sentence = law(name).sentence
     assert sentence[0].islower()
     assert not sentence.endswith(".")
+
+
+def test_a_single_row_may_be_contiguous_where_those_beside_each_other_are_not(server):
+    one, two = (
+        "mla_decode:permutation.f32.B2.H1.L16.R8.P90.G32.M40.normal.ragged.shared.fused.1a74",
+        "mla_decode:permutation.f32.B2.H2.L16.R8.P90.G32.M40.normal.ragged.shared.fused.1a74",
+    )
+    with hosted(server, "honest:sums_what_is_not_contiguous_backwards_in_decode") as host:
+        assert [found.findings for found in judged(host, parsed(one), parsed(two))] == [[], []]
