@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "block_of",
     "groups",
+    "largest_of",
     "one_of",
     "places",
     "scale_shape",
@@ -58,6 +59,14 @@ def places(shape: Sequence[int], block: Block) -> Tensor:
     across = scale_shape((M, N), block)[1]
     rows, columns = torch.arange(M) // high, torch.arange(N) // wide
     return rows[:, None] * across + columns
+
+
+def largest_of(x: Tensor, block: Block) -> Tensor:
+    """The largest magnitude of each row or block."""
+    shape = scale_shape((x.shape[0], x.shape[1]), block)
+    made = x.new_zeros(shape).flatten()
+    made.scatter_reduce_(0, places(x.shape, block).flatten(), x.abs().flatten(), "amax")
+    return made.view(shape)
 
 
 def to_groups(of: Tensor, shape: Sequence[int], block: Block) -> Tensor:

@@ -18,17 +18,10 @@ from lingspec.conformance.accuracy.limits import limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile, profile
 from lingspec.conformance.accuracy.running import running
 from lingspec.conformance.case import Call, Case
-from lingspec.conformance.contract import (
-    Algebra,
-    Contract,
-    Expectations,
-    Pick,
-    Relation,
-    TensorSpec,
-    Values,
-)  # fmt: skip
+from lingspec.conformance.contract import Algebra, Contract, Expectations, Pick, TensorSpec
 from lingspec.conformance.contracts import _blocks, _matrices
-from lingspec.conformance.contracts._blocks import groups, one_of, places, to_groups
+from lingspec.conformance.contracts._blocks import groups, largest_of, one_of, places, to_groups
+from lingspec.conformance.contracts._quantize_relations import LEAST, RELATIONS
 from lingspec.reference import fp8_quantize
 from lingspec.reference.ops.fp8_quantize import LARGEST
 
@@ -39,7 +32,6 @@ FAMILIES = (
     "huge", "constant", "exactly",
 )  # fmt: skip
 
-LEAST = LARGEST * 2.0**-125
 # Scales are normal numbers, and so is everything on the way to them: none are flushed.
 NORMAL = replace(profile("fp32"), arithmetic=replace(FP32, tiny=0.0))
 
@@ -128,7 +120,7 @@ def authority(call: Call, _: Profile) -> Expectations:
     M, N = x.shape
     block = call.params["block"]
     q, _scale = fp8_quantize(x, block=block)
-    largest = _largest(x.double(), block)
+    largest = largest_of(x.double(), block)
     number = running(largest.masked_fill(largest == 0, 1.0), used)
     if x.dtype == torch.float64:
         number = number.rounded("operand", FP32)
@@ -136,14 +128,6 @@ def authority(call: Call, _: Profile) -> Expectations:
     scale = limits("scale", [quotient], used, used.arithmetic, coherent=True)
     scale = replace(scale, bound=scale.bound.masked_fill(largest == 0, 0.0))
     return {"q": Coded("q", q.double(), x.double(), places((M, N), block), "scale"), "scale": scale}
-
-
-def _largest(x: Tensor, block: Any) -> Tensor:
-    """The largest magnitude of each row or block."""
-    made = x.new_zeros(_blocks.scale_shape((x.shape[0], x.shape[1]), block)).flatten()
-    where = places(x.shape, block).flatten()
-    made.scatter_reduce_(0, where, x.abs().flatten(), "amax")
-    return made.view(_blocks.scale_shape((x.shape[0], x.shape[1]), block))
 
 
 def variants(call: Call, used: Profile) -> list[dict[str, Tensor]]:
@@ -157,119 +141,9 @@ def variants(call: Call, used: Profile) -> list[dict[str, Tensor]]:
 def exact(call: Call, _: Profile) -> frozenset[str]:
     """Scales that are powers of two, of which any quotient is exact."""
     x = call.tensors["x"].double()
-    largest = _largest(x, call.params["block"]) / LARGEST
+    largest = largest_of(x, call.params["block"]) / LARGEST
     powers = (torch.frexp(largest).mantissa == 0.5) | (largest == 0)
     return frozenset({"q", "scale"} if bool(powers.all()) else ())
-
-
-# -- relations -------------------------------------------------------------------------------
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.double(), b.double())
-
-
-def _neighbours(call: Call, g: Generator) -> Call | None:
-    """One row or block as it was, all others far smaller or, if they stay finite, larger."""
-    x, block = call.tensors["x"], call.params["block"]
-    parts = list(groups(x.shape, block))
-    if len(parts) < 2:
-        return None
-    powers = (-6, 6) if x.dtype == torch.float16 else (-60, 60)
-    other = x * (2.0 ** powers[one_of(2, g)])
-    kept = parts[one_of(len(parts), g)]
-    other[kept] = x[kept]
-    largest = _largest(other.double(), block)
-    fits = (largest == 0) | (largest >= LEAST) & (largest <= torch.finfo(torch.float32).max)
-    return call.with_tensors(x=other) if bool(fits.all()) else None
-
-
-def _some_stay(before: Values, after: Values, _: Call) -> bool:
-    return bool((before["scale"] == after["scale"]).any())
-
-
-def _negated(call: Call, _: Generator) -> Call | None:
-    return call.with_tensors(x=-call.tensors["x"])
-
-
-def _negates(before: Values, after: Values, _: Call) -> bool:
-    same = _equal(before["scale"], after["scale"])
-    return same and _equal(-before["q"].double(), after["q"])
-
-
-def _quadrupled(call: Call, _: Generator) -> Call | None:
-    x = 4 * call.tensors["x"]
-    fits = bool((x.abs() <= torch.finfo(torch.float32).max).all())
-    return call.with_tensors(x=x) if fits and bool((x != 0).any()) else None
-
-
-def _quadruples(before: Values, after: Values, _: Call) -> bool:
-    ratio = after["scale"] / before["scale"]
-    return bool(((ratio == 4) | (after["scale"] == 1)).all()) and _equal(before["q"], after["q"])
-
-
-def _turned(call: Call, _: Generator) -> Call | None:
-    return call.with_tensors(x=call.tensors["x"].mT.contiguous()) if call.params["block"] else None
-
-
-def _turns(before: Values, after: Values, _: Call) -> bool:
-    return _equal(before["q"].mT, after["q"]) and _equal(before["scale"].mT, after["scale"])
-
-
-def _padded(call: Call, g: Generator) -> Call | None:
-    """Rows and columns of zeros behind the last."""
-    x = call.tensors["x"]
-    more = (one_of(5, g), 1 + one_of(300, g))
-    wider = x.new_zeros(x.shape[0] + more[0], x.shape[1] + more[1])
-    wider[: x.shape[0], : x.shape[1]] = x
-    return call.with_tensors(x=wider)
-
-
-def _within(before: Values, after: Values, _: Call) -> bool:
-    (M, N), (R, S) = before["q"].shape, before["scale"].shape
-    same = _equal(before["q"], after["q"][:M, :N])
-    return same and _equal(before["scale"], after["scale"][:R, :S])
-
-
-def _cut(call: Call, _: Generator) -> Call | None:
-    """The first rows alone, as many as fill blocks."""
-    x = call.tensors["x"]
-    rows = x.shape[0] - 1 if call.params["block"] is None else (x.shape[0] - 1) // 128 * 128
-    return call.with_tensors(x=x[:rows]) if rows > 0 else None
-
-
-def _is_cut(before: Values, after: Values, call: Call) -> bool:
-    return _within(after, before, call)
-
-
-def _again(call: Call, _: Generator) -> Call | None:
-    """What the codes and scales stand for."""
-    x, block = call.tensors["x"], call.params["block"]
-    q, scale = fp8_quantize(x, block=block)
-    made = q.double() * to_groups(scale.double(), x.shape, block)
-    return (
-        call.with_tensors(x=made.to(x.dtype)) if bool(made.to(x.dtype).isfinite().all()) else None
-    )
-
-
-def _same_codes(before: Values, after: Values, _: Call) -> bool:
-    close = torch.allclose(before["scale"], after["scale"], rtol=2.0**-22, atol=0.0)
-    return close and _equal(before["q"], after["q"])
-
-
-RELATIONS = {
-    "neighbours": Relation("a row or block beside others", "invariance", _neighbours, _some_stay),
-    "negated": Relation("all numbers negated", "invariance", _negated, _negates),
-    "quadrupled": Relation("all numbers four times as large", "invariance", _quadrupled,
-                           _quadruples),
-    "turned": Relation("blocks transposed", "identities", _turned, _turns),
-    "padded": Relation("zeros behind the last row and column", "identities", _padded, _within),
-    "cut": Relation("the first rows alone", "identities", _cut, _is_cut),
-    "again": Relation("what the codes stand for", "identities", _again, _same_codes),
-}  # fmt: skip
-
-
-# -- cases -----------------------------------------------------------------------------------
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
