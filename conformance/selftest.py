@@ -30,6 +30,7 @@ class Row:
     cases: int = 0
     seconds: float = 0.0
     worst: float = 0.0
+    answered: bool = False  # once at least: what only crashes is no wrong kernel, but a broken test
     first: Finding | None = None
     without: str = ""  # a law that is left out: its cases, and what it finds in those of others
 
@@ -39,6 +40,8 @@ class Row:
 
         Where a law is left out, any other that is broken will do.
         """
+        if not self.answered:
+            return False
         if self.without:
             return bool(self.broken)
         return self.kind == "mutants" and bool(self.expected) and self.expected[0] in self.broken
@@ -123,6 +126,7 @@ def _judge(row: Row, host: Host, part: Part, case: Case, memo: Memo) -> None:
     verdict = judge_case(host, part.candidate, contract_of(row.op), part.profile, case, memo=memo)
     row.seconds += time.monotonic() - began
     row.cases += verdict.status not in ("NOT SUPPORTED", "VOID")
+    row.answered |= verdict.status in ("PASS", "FAIL", "REJECTED")
     row.worst = max(row.worst, verdict.worst)
     for finding in verdict.findings:
         if finding.law == row.without:  # every call is watched by laws of which it is no case

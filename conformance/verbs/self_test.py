@@ -165,11 +165,11 @@ def _matrix(rows: list[Row]) -> None:
             )
         else:
             at = ", ".join(f"{law} at case {n}" for law, n in r.broken.items())
-            said = (
-                f"killed by {at} ({r.seconds:.1f} s)"
-                if r.ok
-                else f"SURVIVED {r.expected[0]}; broke {at or 'nothing'}"
-            )
+            said = f"SURVIVED {r.expected[0]}; broke {at or 'nothing'}"
+            if not r.answered:
+                said = f"NEVER ANSWERED, in {r.cases} cases"
+            if r.ok:
+                said = f"killed by {at} ({r.seconds:.1f} s)"
         click.echo(f"{r.op}  {r.kind}:{r.name}  {said}")
         if r.first is not None and not r.ok:
             click.echo("\n".join(text.failure(r.first, text.again(f"{r.kind}:{r.name}"))))
@@ -179,5 +179,5 @@ def _row_data(row: Row) -> dict[str, Any]:
     return {
         "kind": row.kind, "name": row.name, "op": row.op, "ok": row.ok,
         "expected": list(row.expected), "broken": row.broken, "cases": row.cases,
-        "seconds": row.seconds, "worst": row.worst,
+        "answered": row.answered, "seconds": row.seconds, "worst": row.worst,
     }  # fmt: skip

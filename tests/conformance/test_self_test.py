@@ -42,3 +42,9 @@ def test_a_mutant_that_breaks_another_law_than_its_own_gets_all_cases_and_is_not
     assert not row.ok
     assert ITS_LAW in row.broken
     assert row.cases > 40
+
+
+def test_a_mutant_that_only_crashes_is_not_rejected_for_what_it_computes():
+    row = Row("mutants", MUTANT, "add_rms_norm", (ITS_LAW,), broken={ITS_LAW: 1}, cases=1)
+    assert not row.ok
+    assert dataclasses.replace(row, answered=True).ok
