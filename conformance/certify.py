@@ -16,7 +16,7 @@ from typing import Any
 from lingspec.conformance.case import Case
 from lingspec.conformance.certificate import digests
 from lingspec.conformance.contracts import contract
-from lingspec.conformance.engine import judge_case
+from lingspec.conformance.engine import judge_supported
 from lingspec.conformance.environment import environment
 from lingspec.conformance.findings import Verdict
 from lingspec.conformance.ledger import Ledger, refuse_unmatched
@@ -231,7 +231,7 @@ class _Judge:
     def __call__(self, task: Task) -> Judged:
         part = self.work[task.part]
         of = contract(part.candidate.op)
-        verdict = judge_case(
+        verdict = judge_supported(
             self.host, part.candidate, of, part.profile, task.case, power=task.power
         )
         sources: dict[str, str] = {}

@@ -12,8 +12,34 @@ from lingspec.conformance.laws import law as law_of
 from lingspec.conformance.proof import proof
 from lingspec.conformance.runner.host import CandidateInfo, Host
 from lingspec.conformance.session import Memo, NothingToCheck, Refused, Session, Stop
+from lingspec.conformance.standins import stand_ins
 
-__all__ = ["judge_case", "status_of"]
+__all__ = ["judge_case", "judge_supported", "status_of"]
+
+ATTEMPTS = 4  # of stand-ins that are supported, but whose law makes a call that is not
+
+
+def judge_supported(
+    host: Host, candidate: CandidateInfo, contract: Contract, profile: Profile, case: Case,
+    *, power: bool = False,
+) -> Verdict:  # fmt: skip
+    """`judge_case`, or of a case like it where the candidate does not support this one."""
+    planned = judge_case(host, candidate, contract, profile, case, power=power)
+    if planned.status != "NOT SUPPORTED" or _refused_by_law(candidate, case):
+        return planned
+    attempts = 0
+    for other in stand_ins(contract, case, candidate.cost):
+        session = Session(host, candidate, contract, profile, other)
+        if session.supported(session.call) is not True:
+            continue
+        found = judge_case(host, candidate, contract, profile, other, power=power)
+        attempts += 1
+        if found.status != "NOT SUPPORTED":
+            found.instead, found.refusal = planned.case, planned.reason
+            return found
+        if attempts == ATTEMPTS:
+            break
+    return planned
 
 
 def judge_case(
@@ -63,9 +89,15 @@ def judge_case(
     return verdict
 
 
+def _refused_by_law(candidate: CandidateInfo, case: Case) -> str:
+    """Why a candidate is not asked a law at all."""
+    without = case.law == "gradients" and not candidate.backward
+    return "no gradients: backward=False" if without else ""
+
+
 def _refused(session: Session) -> str | None:
-    if session.case.law == "gradients" and not session.candidate.backward:
-        return "no gradients: backward=False"
+    if why := _refused_by_law(session.candidate, session.case):
+        return why
     answer = session.supported(session.call)
     return None if answer is True else str(answer)
 

@@ -41,3 +41,5 @@ class Verdict:
     killed: tuple[str, ...] = ()  # degenerates that this case rejects
     applicable: tuple[str, ...] = ()  # degenerates that it could reject
     bits: str = ""  # a name for the results of the case's own call
+    instead: str = ""  # the case that was planned, where `case` stands in for it
+    refusal: str = ""  # why that one is not supported

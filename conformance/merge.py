@@ -109,7 +109,7 @@ def _asked(place: str, report: Report) -> None:
         planned[task.part][str(task.case)] += 1
         due[task.part][task.law] += 1
     for p, cases, laws in zip(report.parts, planned, due, strict=True):
-        given = Counter(v.case for v in p.verdicts)
+        given = Counter(v.instead or v.case for v in p.verdicts)
         counted = Counter(v.law for v in p.verdicts) + p.left_out
         if given - cases or counted != laws:
             odd = next(iter(given - cases), "the number of cases of a law")

@@ -196,11 +196,11 @@ class _CaseItem(pytest.Item):
     def runtest(self) -> None:
         from lingspec.conformance import text
         from lingspec.conformance.contracts import contract
-        from lingspec.conformance.engine import judge_case
+        from lingspec.conformance.engine import judge_supported
 
         run = self.config.stash[_RUN]
         of = contract(self.part.candidate.op)
-        verdict = judge_case(run.host, self.part.candidate, of, self.part.profile, self.case)
+        verdict = judge_supported(run.host, self.part.candidate, of, self.part.profile, self.case)
         if verdict.findings:
             options = run.options
             how = text.again(options.target, precision=options.precision, backward=options.backward)

@@ -16,7 +16,9 @@ from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract, Pick
 from lingspec.conformance.wide import WIDE, Wide
 
-__all__ = ["LAWS", "REGIMES", "Regime", "moved", "of", "often"]
+__all__ = [
+    "LAWS", "REGIMES", "Regime", "has_members", "has_past", "moved", "of", "often",
+]  # fmt: skip
 
 # Laws whose cases need no sizes of their own.
 LAWS = (
@@ -189,7 +191,7 @@ def of(contract: Contract, case: Case, cost: str) -> tuple[Regime | Wide, ...]:
         r for r in REGIMES[case.op]
         if (r.lengths is None) == (case.lengths is None) and r.flags <= case.flags
         and not (r.compiled and cost == "interpreted")
-        and _has_members(contract, case.with_(axes={**case.axes, **r.axes}))
+        and has_members(contract, case.with_(axes={**case.axes, **r.axes}))
     )  # fmt: skip
     # as often the sizes of no list
     return tuple(x for r in fixed for x in (WIDE[case.op], r)) or (WIDE[case.op],)
@@ -199,7 +201,7 @@ def moved(contract: Contract, case: Case, to: Regime | Wide, cost: str, pick: Pi
     """The case, in a regime, or as it is where its law would find nothing to compare there."""
     if isinstance(to, Wide):
         made = to.moved(case, cost, pick)
-        return made if _has_members(contract, made) and _has_past(made) else case
+        return made if has_members(contract, made) and has_past(made) else case
     more = pick(MORE)
     axes = {a: n + more * _step(case.op, a, n) for a, n in to.axes.items()}
     return case.with_(
@@ -214,7 +216,7 @@ def _step(op: str, axis: str, n: int) -> int:
     return 1 if axis in ROWS else 8 if axis in CHANNELS else 0
 
 
-def _has_members(contract: Contract, case: Case) -> bool:
+def has_members(contract: Contract, case: Case) -> bool:
     """Whether a law that compares members of an axis finds two there."""
     asked = {"permutation": contract.algebra.independent, "sharding": contract.algebra.shardable}
     if case.law not in asked:
@@ -222,7 +224,7 @@ def _has_members(contract: Contract, case: Case) -> bool:
     return any(case.axes.get(a, 0) > 1 for a in asked[case.law])
 
 
-def _has_past(case: Case) -> bool:
+def has_past(case: Case) -> bool:
     """Whether a law that cuts tokens finds two."""
     tokens = sum(case.lengths) if case.lengths is not None else case.axes.get("T", 2)
     return tokens > 1 or case.law not in ("causality", "handover")

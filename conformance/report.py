@@ -76,10 +76,12 @@ class PartReport:
         return "WAIVED" if self.ledger.waives(self.part, verdict) else verdict.status
 
     def laws(self) -> dict[str, Counter[str]]:
-        """Statuses of the cases of each law."""
+        """Statuses of the cases of each law, those included that others stand in for."""
         made: dict[str, Counter[str]] = {law: Counter() for law in laws_for(contract(self.op))}
         for verdict in self.verdicts:
             made[verdict.law][self.status_of(verdict)] += 1
+            if verdict.instead:
+                made[verdict.law]["NOT SUPPORTED"] += 1
         return made
 
     def findings(self) -> list[Finding]:

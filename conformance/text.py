@@ -134,10 +134,8 @@ def _laws(part: PartReport) -> Iterator[str]:
         words += [f"not asked {n}"] if (n := part.left_out[name]) else []
         if not words:
             continue
-        reasons = {
-            v.reason
-            for v in part.verdicts
-            if v.law == name and v.status in ("NOT SUPPORTED", "VOID")
-        }
+        of = [v for v in part.verdicts if v.law == name]
+        reasons = {v.reason for v in of if v.status in ("NOT SUPPORTED", "VOID")}
+        reasons |= {v.refusal for v in of if v.instead}
         why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
         yield f"    {name:<12} {', '.join(words)}{why}"

@@ -129,13 +129,18 @@ def swiglu(gate_up):  # type: ignore[no-untyped-def] # as the op
     return _swiglu(*gate_up.chunk(2, dim=-1))
 
 
+def _narrow_heads(case: Any) -> bool | str:
+    """modules/rotary/ops.py, line 189."""
+    return max(case.R, getattr(case, "K", 0)) <= 256 or "heads of more than 256 channels"
+
+
 # rotary/ops.py: tables must have the dtype of the heads; all else is float32 (lines 72-84).
-@implements("partial_rope", profile=ROTATED, packages=MODULES)
+@implements("partial_rope", profile=ROTATED, supports=_narrow_heads, packages=MODULES)
 def partial_rope(x, cos, sin):  # type: ignore[no-untyped-def] # as the op
     return _rotated(x, cos, sin, interleaved=False)
 
 
-@implements("interleaved_rope", profile=ROTATED, packages=MODULES)
+@implements("interleaved_rope", profile=ROTATED, supports=_narrow_heads, packages=MODULES)
 def interleaved_rope(x, cos, sin):  # type: ignore[no-untyped-def] # as the op
     y = _rotated(x, cos, sin, interleaved=True)  # pairs stay neighbours
     return torch.cat([y[..., 0::2], y[..., 1::2]], dim=-1)

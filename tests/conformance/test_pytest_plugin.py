@@ -105,11 +105,9 @@ def test_k_selects_and_lf_runs_what_failed_again(run):
 
 
 def test_what_is_not_supported_is_skipped_with_its_reason(run):
-    result = run("some_candidates:some", "-rs", "-k", "authority")
-    outcomes = result.parseoutcomes()
-    assert outcomes["skipped"] >= 1
-    assert outcomes["failed"] >= 1
-    result.stdout.fnmatch_lines(["*NOT SUPPORTED: 64 heads are too many*"])
+    result = run("some_candidates:refuses", "-rs", "-k", "authority")
+    assert set(result.parseoutcomes()) <= {"skipped", "deselected"}
+    result.stdout.fnmatch_lines(["*NOT SUPPORTED: not today*"])
 
 
 @pytest.mark.parametrize("more", [(), ("-k", "no_case_of_this_name")])
@@ -148,6 +146,5 @@ def test_a_case_that_cannot_be_judged_fails_with_the_word_void(run, monkeypatch)
 def test_processes_of_xdist_collect_and_report_the_same_cases(run):
     pytest.importorskip("xdist")
     result = run("some_candidates:some", "-n", "2", "-p", "xdist")
-    outcomes = result.parseoutcomes()
-    assert outcomes["failed"] + outcomes["skipped"] == 12
+    assert result.parseoutcomes()["failed"] == 12  # others stand in for what is not supported
     assert result.ret == pytest.ExitCode.TESTS_FAILED
