@@ -8,6 +8,7 @@ from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Contract
 from lingspec.conformance.findings import Finding, Verdict
+from lingspec.conformance.laws import exact
 from lingspec.conformance.laws import law as law_of
 from lingspec.conformance.proof import proof
 from lingspec.conformance.runner.host import CandidateInfo, Host
@@ -103,7 +104,9 @@ def _refused(session: Session) -> str | None:
 
 
 def _judgeable(session: Session) -> bool:
-    return all(want.finite() for want in session.authority.values())
+    """Whether every result has a limit, or is compared bit for bit."""
+    beyond = {name for name, want in session.authority.items() if not want.finite()}
+    return not beyond or (session.case.law == "exact" and beyond <= exact.results(session))
 
 
 def status_of(findings: list[Finding]) -> str:

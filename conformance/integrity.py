@@ -40,17 +40,30 @@ def belongs_to_an_earlier_call(
     """Whether a result that is wrong for ``call`` is right for a call that came before it.
 
     Only calls count whose data is other data throughout: an implementation that overlooks one
-    argument, one token or one head is wrong, and no more.
+    argument, one token or one head is wrong, and no more. Nor does a result count that is mostly
+    one number, or mostly that of both calls: many mistakes lead to the same.
     """
+    here = session.judged(call)[name].value
     for candidate, asked in reversed(session.host.history):
         if candidate != session.candidate.index or not _unrelated(asked, call):
             continue
         want = session.judged(asked).get(name)
         if want is None or not want.finite() or not want.signal():
             continue
+        if not _tells(want.value, here):
+            continue
         if want.problem(results[name], session.dtype_of(name), (), results) is None:
             return True
     return False
+
+
+def _tells(earlier: Tensor, here: Tensor) -> bool:
+    """Whether results of two calls differ mostly, and those of the earlier one among themselves."""
+    if earlier.shape != here.shape:
+        return True
+    numbers = _wide(earlier).flatten().double()
+    most = float((numbers == numbers.mode().values).double().mean())
+    return _other(earlier, here) and most <= OTHER
 
 
 def _unrelated(asked: Call, call: Call) -> bool:

@@ -136,10 +136,13 @@ class PartReport:
             return "FAIL"
         if self.shard:
             return "PASS"
-        idle = [law for law, seen in self.laws().items() if seen["VOID"] and not seen["PASS"]]
-        if idle or not statuses["PASS"] or self.unproven(profile):
+        if self.idle() or not statuses["PASS"] or self.unproven(profile):
             return "VOID"
         return "PASS"
+
+    def idle(self) -> list[str]:
+        """Laws that were asked, and in no case had anything to say."""
+        return [law for law, seen in self.laws().items() if seen["VOID"] and not seen["PASS"]]
 
     def unproven(self, profile: str) -> list[str]:
         """Degenerates that too few cases rejected."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from lingspec.conformance.accuracy.profiles import DEFAULTS, Profile, UnknownProfileError, profile
 from lingspec.conformance.case import DTYPES
@@ -57,6 +58,11 @@ def parts(candidate: CandidateInfo, contract: Contract, precision: str | None = 
             made.append(Part(candidate, SHORT[dtype], profile(name)))
         except UnknownProfileError as unknown:
             raise TargetRefused("usage", f"{candidate.name}: {unknown}") from unknown
+        if dtype == "bfloat16" and candidate.array == "numpy" and not find_spec("ml_dtypes"):
+            raise TargetRefused(
+                "environment", f"{candidate.name} takes NumPy arrays, in bfloat16 too, which need "
+                "the package ml_dtypes (or a `profile` without bfloat16)",
+            )  # fmt: skip
     # Bits have one dtype and no roundings, whatever names were given.
     return [Part(candidate, "f32", profile("fp32"))] if contract.algebra.bits else made
 

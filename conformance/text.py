@@ -37,14 +37,17 @@ def lines(report: Report) -> Iterator[str]:
             yield f"  findings  {rest}"
         yield from _waived(part)
         yield from _untold(part, report.options.profile)
-        for name in (
-            part.unproven(report.options.profile)
-            if part.status(report.options.profile) == "VOID"
-            else ()
-        ):
-            kills = part.power().get(name, 0)
-            yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
+        if part.status(report.options.profile) == "VOID":
+            yield from _inconclusive(part, report.options.profile)
     yield from report.problems()
+
+
+def _inconclusive(part: PartReport, profile: str) -> Iterator[str]:
+    for name in part.unproven(profile):
+        kills = part.power().get(name, 0)
+        yield f"  unproven  {name!r} was rejected by {kills} cases only: no verdict"
+    for law in part.idle():
+        yield f"  unproven  law {law} was VOID in every case that was asked: no verdict"
 
 
 def _waived(part: PartReport) -> Iterator[str]:

@@ -165,7 +165,8 @@ def _where_worst(want: Limits, over: Tensor) -> str:
     good = [h for h, x in enumerate(per_head.tolist()) if x <= 1]
     parts = [f"head{'s' if len(bad) > 1 else ''} {_list(bad)}: {float(over.max()):.3g}× the limit"]
     if axis == 2:
-        tokens = (over > 1).any(-1).any(-1).any(0).nonzero().flatten().tolist()
+        per_token = over.amax([d for d in range(over.dim()) if d != 1])
+        tokens = (per_token > 1).nonzero().flatten().tolist()
         parts.append(f"tokens {_list(tokens)}")
     parts.append(f"heads {_list(good)} inside" if good else "no head inside")
     return "; ".join(parts)
