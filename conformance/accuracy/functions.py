@@ -30,6 +30,7 @@ __all__ = [
 # Where an error may reach a pole, nothing is known any more; what is known in all likelihood stays,
 # so the bound must remain a number.
 STEEPEST = 1e30
+LARGEST = 1e150  # of a slope that is known: its square is a number
 LOG2_E = Decimal("1.442695040888963407359924681001892137")
 FUNCTION = "function"  # the point at which exp, log, roots, quotients and sigmoids round
 
@@ -153,7 +154,8 @@ def _mapped(
             low = x.value - by
             low = low if least is None else low.clamp(min=least)
             moved = torch.maximum(moved, (f(low) - value).abs())
-        return torch.where((by > 0) & (moved > 0), moved / by, 0.0).clamp(max=STEEPEST)
+        slope = torch.where(moved.isfinite(), (moved / by).clamp(max=LARGEST), STEEPEST)
+        return torch.where((by > 0) & (moved > 0), slope, 0.0)
 
     most, mostly = steepest(reach), steepest(likely)
     rising = f(x.value + reach.clamp(min=1e-9)) >= value

@@ -102,9 +102,10 @@ def authority(call: Call, profile: Profile) -> Expectations:
     wide = bias.double()
     _, experts = moe_route(clean, wide, **p)
     free |= (clean.gather(1, experts) == -torch.inf).any(dim=1)
-    with rounding(analysing(profile)):
-        scores = functions.sigmoid(stored(clean.to(logits.dtype), profile))
-        biased = scores + stored(bias, profile)
+    policy = analysing(profile)
+    with rounding(policy):
+        scores = policy("score", functions.sigmoid(stored(clean.to(logits.dtype), profile)))
+        biased = policy("score", scores + stored(bias, profile))
     choice = routed(biased, experts, free, groups=p["groups"], top_groups=p["top_groups"])
 
     def given(chosen: Tensor) -> Limits | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from perturbed import directed, noise
 
 from lingspec import reference
-from lingspec.conformance.accuracy.formats import FP64, of_dtype
+from lingspec.conformance.accuracy.formats import BF16, FP64, of_dtype
 from lingspec.conformance.accuracy.limits import limits
 from lingspec.conformance.accuracy.profiles import Profile, profile
 from lingspec.conformance.accuracy.running import analysing, running, stored
@@ -441,3 +441,9 @@ def test_of_a_number_near_the_end_of_float32_as_much_is_known_as_of_one():
         y = (x * 0.1 * 0.7).settled()
     relative = y.errors.reach / y.value
     assert relative[1] == relative[0] > 0
+
+
+def test_a_slope_beyond_1e30_is_a_slope_where_no_pole_is_near():
+    x = running(torch.tensor([1e-19], dtype=torch.float64), profile("fp32")).rounded("score", BF16)
+    made = x.reciprocal()
+    assert float(made.errors.reach / made.value) == pytest.approx(2.0**-8, rel=0.02)
