@@ -1,4 +1,4 @@
-"""Right kernels that take few sizes: those that they are made for."""
+"""Kernels that take few sizes, those that they are made for; `wrong` is, the others are right."""
 
 from __future__ import annotations
 
