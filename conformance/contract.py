@@ -145,6 +145,8 @@ class Contract:
     variants: Callable[[Call, Profile], list[dict[str, Any]]]
     draw: Callable[[Pick, str, str, str], Case]
     laws: tuple[str, ...]
+    # Results with the roundings of a profile, where none permits them: of what must be rejected.
+    rounded: Callable[[Call, Profile], list[dict[str, Any]]] | None = None
     gradients: Callable[[Call, Profile], dict[str, Limits]] | None = None
     gradient_variants: Callable[[Call, Profile], list[dict[str, Any]]] | None = None
     exact: Callable[[Call, Profile], frozenset[str]] | None = None  # results without any rounding

@@ -20,7 +20,7 @@ Policy = Callable[[str, Tensor], Tensor]
 
 # Every name that a line of the reference may use, and what it stands for.
 POINTS = {
-    "q": "the query, as an operand of a product (scale and decay folded in or not)",
+    "q": "a query of linear attention, as an operand (scale and decay folded in or not)",
     "k": "the key, likewise",
     "v": "the value, likewise",
     "do": "the cotangent of o, likewise",
@@ -32,6 +32,7 @@ POINTS = {
     "linear": "the result of a projection",
     "score": "a router's score, without and with its bias",
     "operand": "an operand of another matrix product",
+    "query": "a query of softmax attention times the scale, as an operand",
     "qk": "the product of queries and keys of softmax attention, before the scale",
     "scaled": "the same times the scale, before the softmax",
     "weights": "softmax weights, as an operand",

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingspec.conformance.accuracy import functions
 from lingspec.conformance.accuracy.limits import Limits
-from lingspec.conformance.accuracy.running import Running
+from lingspec.conformance.accuracy.running import Running, analysing
 from lingspec.conformance.accuracy.verdict import Problem, short
 
-__all__ = ["Following", "Routed", "routed"]
+__all__ = ["Following", "Routed", "routed", "scored"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ def _close(scores: Tensor, bounds: Tensor, chosen: Tensor) -> Tensor:
     weakest = (scores - bounds).masked_fill(~chosen, torch.inf).amin(dim=1)
     strongest = (scores + bounds).masked_fill(chosen, -torch.inf).amax(dim=1)
     return strongest >= weakest
+
+
+def scored(logits: Running, bias: Running) -> tuple[Running, Running]:
+    """Scores of experts, and the same with their bias: an implementation may store either."""
+    store = analysing(logits.profile)
+    scores = store("score", functions.sigmoid(logits))
+    return scores, store("score", scores + bias)
 
 
 def routed(

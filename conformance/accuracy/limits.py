@@ -108,7 +108,7 @@ class Limits:
         fits = (most <= self.output.largest) | (self.value == -torch.inf)
         sizes = self.value.abs().masked_fill(~self.value.isfinite(), 0.0)
         largest = max(VACUOUS, float(sizes.max())) if sizes.numel() else VACUOUS
-        says = (self.limit < largest) | (self.limit >= ANYTHING)
+        says = (self.limit < largest) | ((self.limit >= ANYTHING) & self.limit.isfinite())
         return bool(says.all() and fits.all())  # false for NaN
 
     def problem(

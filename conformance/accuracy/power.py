@@ -60,7 +60,7 @@ def less_precise(
         if not less.points:  # nothing but arithmetic rounds: let it
             double = {n: x for n, x in call.tensors.items() if x.dtype == torch.float64}
             now = call.with_tensors(**{n: x.float() for n, x in double.items()})
-        runs = contract.variants(now, less)
+        runs = (contract.rounded or contract.variants)(now, less)
         if not less.points:
             runs = [{n: x.double() for n, x in r.items()} for r in runs]
         made[f"precision {less.name}"] = max(runs, key=lambda r: _distance(r, authority))

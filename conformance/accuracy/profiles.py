@@ -66,9 +66,11 @@ MODIFIERS: dict[str, tuple[tuple[str, ...], Format]] = {
     "state=fp16": (("state",), FP16),
     "scores=bf16": (("scores", "qk", "scaled"), BF16),
     "decay=bf16": (("decay",), BF16),
-    # One-token steps in a 16-bit dtype: scale q, and k v^T before it is added to a wide state.
-    # Of a product that is added up of parts, each part.
-    "q=bf16": (("q",), BF16),
+    # The scale in the query, which is rounded then: of softmax attention every score errs by it.
+    "q=bf16": (("q", "query"), BF16),
+    "q=fp16": (("q", "query"), FP16),
+    # One-token steps in a 16-bit dtype: k v^T before it is added to a wide state. Of a product
+    # that is added up of parts, each part.
     "product=bf16": (("product",), BF16),
     "product=fp16": (("product",), FP16),
     # A sigmoid in steps of 16 bits: an exponential, a sum, a quotient, a difference.

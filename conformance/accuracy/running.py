@@ -30,7 +30,7 @@ from lingspec.conformance.accuracy.formats import Format, of_dtype
 from lingspec.conformance.accuracy.moves import Moves
 from lingspec.conformance.accuracy.profiles import SPECIFIED, Profile
 
-__all__ = ["ARITHMETIC", "Running", "analysing", "plain", "running", "stored"]
+__all__ = ["ARITHMETIC", "Running", "analysing", "loaded", "plain", "running", "stored"]
 
 ARITHMETIC = "arithmetic"  # the point at which every sum and product rounds
 # Points of results of exp and powers, and of numbers that are computed once and then held: both
@@ -176,11 +176,12 @@ class Running(Moves):
         drift = -form.drift * self.drifted() if form.drift else None
         if constant:
             drift = form.u * self.drifted()
-        bound = form.u * self.at_most() + form.tiny
-        bound = torch.where(self.likely() > form.largest, torch.inf, bound)  # it may overflow
+        over = self.likely() > form.largest  # it may overflow: then nothing is known
+        bound = (form.u * self.at_most() + form.tiny).masked_fill(over, torch.inf)
+        spread = (form.u * self.likely() + form.tiny).square().masked_fill(over, torch.inf)
         # Who has rounded here rounds nothing when it stores; who has not, does so then.
         made = replace(self, held=form)
-        made._add(point, bound, (form.u * self.likely() + form.tiny).square(), drift)
+        made._add(point, bound, spread, drift)
         return made
 
     def evaluated(self, point: str) -> Running:
@@ -275,10 +276,17 @@ def running(x: Any, profile: Profile) -> Running:
     return Running(none, profile, none, none).of(x)
 
 
-def stored(x: Tensor, profile: Profile) -> Running:
-    """An argument: a number without errors, in a format that holds it."""
+def loaded(x: Tensor, profile: Profile) -> Running:
+    """An argument in working precision: rounded where that is coarser than its dtype."""
     made = running(x.double(), profile)
-    return replace(made, held=of_dtype(x.dtype))
+    coarser = profile.arithmetic.u > of_dtype(x.dtype).u
+    return made.rounded(ARITHMETIC, profile.arithmetic) if coarser else made
+
+
+def stored(x: Tensor, profile: Profile) -> Running:
+    """The same, in a format that holds it: storing it again rounds nothing."""
+    made = loaded(x, profile)
+    return replace(made, held=made.held or of_dtype(x.dtype))
 
 
 def analysing(profile: Profile) -> Callable[[str, Any], Any]:

@@ -7,8 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lingspec.conformance.accuracy import functions
-from lingspec.conformance.accuracy.choices import routed
+from lingspec.conformance.accuracy.choices import routed, scored
 from lingspec.conformance.accuracy.limits import ANYTHING, Limits
 from lingspec.conformance.accuracy.running import Running, stored
 from lingspec.conformance.case import Call
@@ -22,7 +21,7 @@ def near_ties(logits: Running, call: Call, layer: int) -> Tensor:
     """(B, T) bool: what may be wrong with the router's logits (B, T, E) may exchange experts."""
     config = LingConfig.from_dict(call.params["config"])
     bias = call.tensors[f"weights.model.layers.{layer}.mlp.gate.expert_bias"]
-    biased = functions.sigmoid(logits.flatten(0, 1)) + stored(bias, logits.profile)
+    _, biased = scored(logits.flatten(0, 1), stored(bias, logits.profile))
     groups, top = config.n_group, config.topk_group
     _, experts = moe_route(
         logits.value.flatten(0, 1), bias.double(), groups=groups, top_groups=top,

@@ -120,12 +120,20 @@ def authority(call: Call, profile: Profile) -> Expectations:
     return {"x": WithNaN(found, nan) if bool(nan.any()) else found}
 
 
-def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
-    """The reference, and where a profile rounds operands, with scales rounded so."""
-    q, scale, dtype = call.tensors["q"], call.tensors["scale"], call.params["dtype"]
-    forms = [None, profile.points.get("operand")]
-    scales = [scale if form is None else form.cast(scale) for form in dict.fromkeys(forms)]
-    return [{"x": unscaled(q, s, call.params["block"], dtype)} for s in scales]
+def variants(call: Call, _: Profile) -> list[dict[str, Tensor]]:
+    """The reference: scales are float32 whatever is declared."""
+    return [_unscaled(call, call.tensors["scale"])]
+
+
+def rounded(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
+    """The same, and with scales that are rounded first."""
+    scale, form = call.tensors["scale"], profile.points.get("operand")
+    return [_unscaled(call, s) for s in ([scale] if form is None else [scale, form.cast(scale)])]
+
+
+def _unscaled(call: Call, scale: Tensor) -> dict[str, Tensor]:
+    block, dtype = call.params["block"], call.params["dtype"]
+    return {"x": unscaled(call.tensors["q"], scale, block, dtype)}
 
 
 def exact(call: Call, _: Profile) -> frozenset[str]:
@@ -267,6 +275,7 @@ FP8_DEQUANTIZE = Contract(
     make=make,
     authority=authority,
     variants=variants,
+    rounded=rounded,
     draw=draw,
     laws=(
         "authority", "homogeneity", "additivity", "determinism", "untouched", "strides", "exact",

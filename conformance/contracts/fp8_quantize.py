@@ -130,12 +130,20 @@ def authority(call: Call, _: Profile) -> Expectations:
     return {"q": Coded("q", q.double(), x.double(), places((M, N), block), "scale"), "scale": scale}
 
 
-def variants(call: Call, used: Profile) -> list[dict[str, Tensor]]:
-    """The reference; with its numbers rounded where a profile rounds operands."""
-    x, form = call.tensors["x"], used.points.get("operand")
-    x = x.float() if form is None else form.cast(x.float())
+def variants(call: Call, _: Profile) -> list[dict[str, Tensor]]:
+    """The reference, in float32."""
+    return [_quantized(call, call.tensors["x"].float())]
+
+
+def rounded(call: Call, used: Profile) -> list[dict[str, Tensor]]:
+    """The same of numbers that are rounded first."""
+    x, form = call.tensors["x"].float(), used.points.get("operand")
+    return [_quantized(call, x if form is None else form.cast(x))]
+
+
+def _quantized(call: Call, x: Tensor) -> dict[str, Tensor]:
     q, scale = fp8_quantize(x, block=call.params["block"])
-    return [{"q": q, "scale": scale}]
+    return {"q": q, "scale": scale}
 
 
 def exact(call: Call, _: Profile) -> frozenset[str]:
@@ -183,6 +191,7 @@ FP8_QUANTIZE = Contract(
     make=make,
     authority=authority,
     variants=variants,
+    rounded=rounded,
     draw=draw,
     laws=(
         "authority", "determinism", "untouched", "strides", "exact", "invariance", "identities",

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance import values
+from lingspec.conformance.accuracy.analysis import widened
 from lingspec.conformance.accuracy.formats import FP16, of_dtype
 from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
-from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.running import analysing, loaded
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Algebra, Contract, Group, TensorSpec
@@ -98,13 +99,13 @@ def _wide(call: Call, wrap: Callable[[Tensor], Any]) -> dict[str, Any]:
         if name == "cu_seqlens":
             given[name] = x
         else:
-            given[name] = x.double() if name == "log_decay" else wrap(x.double())
+            given[name] = x.double() if name == "log_decay" else wrap(x)
     return given | call.params
 
 
 def authority(call: Call, profile: Profile) -> dict[str, Limits]:
     """O and final_state in float64, with their limits."""
-    given = _wide(call, lambda x: running(x, profile))
+    given = _wide(call, lambda x: loaded(x, profile))
     with rounding(analysing(profile)):
         forms = [form(**given) for form in _forms(call, profile)]
     outputs = (of_dtype(call.tensors["q"].dtype), of_dtype(call.tensors["log_decay"].dtype))
@@ -127,8 +128,8 @@ def _forms(call: Call, profile: Profile) -> list[Callable[..., Any]]:
 
 def gradients(call: Call, profile: Profile) -> dict[str, Limits]:
     """The gradients in float64, with their limits; a result without a cotangent is not used."""
-    given = _wide(call, lambda x: running(x, profile))
-    given |= {n: running(x.double(), profile) for n, x in _both(call).items()}
+    given = _wide(call, lambda x: loaded(x, profile))
+    given |= {n: loaded(x, profile) for n, x in _both(call).items()}
     # What underflows in float16 depends, as in the forward pass, on which operands carry the decay.
     folded = (("q",), ("q", "k"), ("do", "v")) if FP16 in profile.points.values() else (("q",),)
     with rounding(analysing(profile)):
@@ -163,14 +164,15 @@ VARIANTS: tuple[tuple[int | None, tuple[str, ...] | None], ...] = (
 def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
     """What emulated honest implementations return."""
     made = []
+    given: dict[str, Any] = {**widened(call, profile), **call.params}
+    token, state = call.tensors["q"].dtype, call.tensors["log_decay"].dtype
     for chunk, points in VARIANTS:
-        given: dict[str, Any] = {**call.tensors, **call.params}
         with rounding(casting(profile, points)):
             if chunk is None:
-                o, state = lightning_attention(**given)
+                o, S = lightning_attention(**given)
             else:
-                o, state = lightning_attention_chunked(**given, chunk=chunk)
-        made.append({"o": o, "final_state": state})
+                o, S = lightning_attention_chunked(**given, chunk=chunk)
+        made.append({"o": o.to(token), "final_state": S.to(state)})
     return made
 
 

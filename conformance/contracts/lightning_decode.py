@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lingspec.conformance import values
+from lingspec.conformance.accuracy.analysis import widened
 from lingspec.conformance.accuracy.formats import of_dtype
 from lingspec.conformance.accuracy.limits import ANYTHING, Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
-from lingspec.conformance.accuracy.running import analysing, running
+from lingspec.conformance.accuracy.running import analysing, loaded
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
@@ -59,10 +60,10 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
     t = call.tensors
     slots = t["slots"].long()
     live = slots >= 0
-    q, k, v = (_carrying(t[n][live].double(), profile) for n in "qkv")
+    q, k, v = (_carrying(t[n][live], profile) for n in "qkv")
     pool = t["state_pool"].double()
     with rounding(analysing(profile)):
-        S = _carrying(pool[slots[live]], profile)
+        S = _carrying(t["state_pool"][slots[live]], profile)
         o, S = step(q, k, v, t["log_decay"].double(), call.params["scale"], S)
     output, state = of_dtype(t["q"].dtype), of_dtype(t["state_pool"].dtype)
     now = limits("state_pool", [S], profile, state, coherent=call.coherent, heads=1)
@@ -76,18 +77,22 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
 
 def _carrying(x: Tensor, profile: Profile) -> Any:
     """``x`` as a number with errors; the reference takes it for a tensor."""
-    return running(x, profile)
+    return loaded(x, profile)
 
 
 def variants(call: Call, profile: Profile) -> list[dict[str, Tensor]]:
     """Without any permitted rounding, and with all."""
     made = []
+    t = call.tensors
+    live = t["slots"][t["slots"] >= 0].long()
     for points in ((), None):
-        pool = call.tensors["state_pool"].clone()
+        given: dict[str, Any] = widened(call, profile) | call.params
+        given["state_pool"] = given["state_pool"].clone()
         with rounding(casting(profile, points)):
-            given: dict[str, Any] = {**call.tensors, "state_pool": pool, **call.params}
             o = lightning_decode(**given)
-        made.append({"o": o, "state_pool": pool})
+        pool = t["state_pool"].clone()
+        pool[live] = given["state_pool"][live].to(pool.dtype)  # no other row is touched
+        made.append({"o": o.to(t["q"].dtype), "state_pool": pool})
     return made
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
 from lingspec.conformance import values
-from lingspec.conformance.accuracy.analysis import Analysis
 from lingspec.conformance.accuracy.profiles import NAMES
+from lingspec.conformance.accuracy.running import Running
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Group, Pick, TensorSpec
-from lingspec.conformance.contracts import _softmax
+from lingspec.conformance.contracts import _queries, _softmax
 from lingspec.conformance.contracts._mla_relations import RELATIONS, exact
 from lingspec.conformance.contracts._softmax import AIMED, EXACT, RAMPS, SHIFTED
 from lingspec.reference import mla_attention
+from lingspec.reference.formulations.mla_attention import mla_attention_folded
 
 __all__ = ["MLA_ATTENTION"]
 
@@ -187,7 +190,38 @@ INPUTS = (
     TensorSpec("cu_seqlens_k", "", "index", optional=True, means="ends", within="S"),
 )
 OUTPUTS = (TensorSpec("o", "BTHV", "input"), TensorSpec("lse", "BTH", "state"))
-ANALYSIS = Analysis(mla_attention, INPUTS, OUTPUTS)
+
+
+def analysed(q: Running, k: Running, v: Running, *, scale: float, **ends: Tensor) -> Any:
+    """The reference, with queries that are rounded once for all keys."""
+    parts = [_one(q[:, a], k[:, b], v[:, b], scale) for a, b in _spans(q, k, **ends)]
+    o, lse = zip(*parts, strict=True)
+    return torch.cat(o, dim=1), torch.cat(lse, dim=1)
+
+
+def _spans(
+    q: Running, k: Running, cu_seqlens: Tensor | None = None, cu_seqlens_k: Tensor | None = None
+) -> list[tuple[slice, slice]]:
+    if cu_seqlens is None:
+        return [(slice(0, q.shape[1]), slice(0, k.shape[1]))]
+    ends = cu_seqlens.tolist()
+    ends_k = ends if cu_seqlens_k is None else cu_seqlens_k.tolist()
+    edges = zip(ends, ends[1:], ends_k, ends_k[1:], strict=False)
+    return [(slice(a, b), slice(c, d)) for a, b, c, d in edges] or [(slice(0, 0), slice(0, 0))]
+
+
+def _one(q: Running, k: Running, v: Running, scale: float) -> tuple[Running, Running]:
+    made: Any = mla_attention(q, k, v, scale=scale)  # type: ignore[arg-type]
+    o, lse, by = (x.transpose(1, 2) for x in (*made, _queries.rounded(q, scale)))
+    T, S = q.shape[1], k.shape[1]
+    of_q, of_k, of_v = (x.value.transpose(1, 2) for x in (q, k, v))
+    hidden = torch.ones(T, S, dtype=torch.bool).triu(S - T + 1)
+    scores = (scale * of_q @ of_k.mT).masked_fill(hidden, -torch.inf)
+    o, lse = _queries.moved(o, lse, by, of_k[:, :, None], of_v[:, :, None], scores)
+    return o.transpose(1, 2), lse.transpose(1, 2)
+
+
+ATTENTION = _queries.Attention(mla_attention, analysed, mla_attention_folded, INPUTS, OUTPUTS)
 
 MLA_ATTENTION = Contract(
     op="mla_attention",
@@ -224,8 +258,8 @@ MLA_ATTENTION = Contract(
         "gradients",
     ),
     make=make,
-    authority=ANALYSIS.authority,
-    variants=ANALYSIS.variants,
+    authority=ATTENTION.authority,
+    variants=ATTENTION.variants,
     draw=draw,
     laws=(
         "authority", "causality", "packed", "permutation", "homogeneity", "additivity",

@@ -6,20 +6,23 @@ table of pages.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
 from lingspec.conformance import values
-from lingspec.conformance.accuracy.analysis import Analysis
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
+from lingspec.conformance.accuracy.running import Running
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import Algebra, Contract, Pick, TensorSpec
-from lingspec.conformance.contracts import _pages, _softmax
+from lingspec.conformance.contracts import _pages, _queries, _softmax
 from lingspec.conformance.contracts._decode_relations import RELATIONS
 from lingspec.conformance.contracts._machines import STEPS
 from lingspec.conformance.contracts._paged_machines import PagedReads
 from lingspec.conformance.contracts._softmax import AIMED, EXACT, FAINT, RAMPS, SHIFTED
 from lingspec.reference import mla_decode
+from lingspec.reference.formulations.mla_decode import mla_decode_folded
 
 __all__ = ["MLA_DECODE"]
 
@@ -185,7 +188,26 @@ INPUTS = (
     TensorSpec("lengths", "B", "index", means="lengths", within="MG"),
 )
 OUTPUTS = (TensorSpec("o_latent", "BHL", "input"), TensorSpec("lse", "BH", "state"))
-ANALYSIS = Analysis(mla_decode, INPUTS, OUTPUTS)
+
+
+def analysed(q_latent: Running, q_rope: Running, cache: Running, **rest: Any) -> Any:
+    """The reference, with queries that are rounded once for all keys."""
+    made: Any = mla_decode(q_latent, q_rope, cache, **rest)  # type: ignore[arg-type]
+    o, lse = made
+    L, scale = q_latent.shape[2], rest["scale"]
+    q: Any = torch.cat([q_latent, q_rope], dim=-1)  # type: ignore[list-item]
+    by = _queries.rounded(q, scale)
+    for b, length in enumerate(rest["lengths"].tolist()):
+        if not length:
+            continue
+        used = rest["pages"][b, : -(-length // cache.shape[1])].long()
+        rows = cache.value[used].flatten(0, 1)[:length]
+        scores = scale * q[b].value @ rows.mT
+        o[b], lse[b] = _queries.moved(o[b], lse[b], by[b], rows, rows[:, :L], scores)
+    return o, lse
+
+
+ATTENTION = _queries.Attention(mla_decode, analysed, mla_decode_folded, INPUTS, OUTPUTS)
 
 MLA_DECODE = Contract(
     op="mla_decode",
@@ -218,8 +240,8 @@ MLA_DECODE = Contract(
         "bitwise equality between implementations",
     ),
     make=make,
-    authority=ANALYSIS.authority,
-    variants=ANALYSIS.variants,
+    authority=ATTENTION.authority,
+    variants=ATTENTION.variants,
     draw=draw,
     machine=PagedReads,
     laws=(

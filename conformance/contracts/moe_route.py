@@ -12,13 +12,12 @@ import torch
 from torch import Generator, Tensor
 
 from lingspec.conformance import values
-from lingspec.conformance.accuracy import functions
 from lingspec.conformance.accuracy.analysis import widened
-from lingspec.conformance.accuracy.choices import Following, routed
+from lingspec.conformance.accuracy.choices import Following, routed, scored
 from lingspec.conformance.accuracy.formats import of_dtype
 from lingspec.conformance.accuracy.limits import Limits, limits
 from lingspec.conformance.accuracy.profiles import NAMES, Profile
-from lingspec.conformance.accuracy.running import analysing, stored
+from lingspec.conformance.accuracy.running import stored
 from lingspec.conformance.accuracy.variants import casting
 from lingspec.conformance.case import Call, Case, CaseError
 from lingspec.conformance.contract import (
@@ -102,10 +101,7 @@ def authority(call: Call, profile: Profile) -> Expectations:
     wide = bias.double()
     _, experts = moe_route(clean, wide, **p)
     free |= (clean.gather(1, experts) == -torch.inf).any(dim=1)
-    policy = analysing(profile)
-    with rounding(policy):
-        scores = policy("score", functions.sigmoid(stored(clean.to(logits.dtype), profile)))
-        biased = policy("score", scores + stored(bias, profile))
+    scores, biased = scored(stored(clean.to(logits.dtype), profile), stored(bias, profile))
     choice = routed(biased, experts, free, groups=p["groups"], top_groups=p["top_groups"])
 
     def given(chosen: Tensor) -> Limits | None:

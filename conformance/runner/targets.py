@@ -71,12 +71,13 @@ def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
     for point in importlib.metadata.entry_points(group="lingspec.adapters"):
         if point.name == target:
             return _candidates(point.load(), target, op, backward)
+    if head.endswith(".py"):
+        raise TargetError("usage", _advice(Path(head), attribute))
     if not attribute:
         known = ", ".join((*ADAPTERS, "mutants:NAME", "honest:NAME", "module:attribute"))
         raise TargetError("usage", f"no target {target!r}; there are {known}")
-    if head.endswith(".py") or not all(part.isidentifier() for part in head.split(".")):
-        hint = Path(head).stem if head.endswith(".py") else "package.module"
-        text = f"target {target!r} is not module:attribute (as {hint}:{attribute})"
+    if not all(part.isidentifier() for part in head.split(".")):
+        text = f"target {target!r} is not module:attribute (as package.module:{attribute})"
         raise TargetError("usage", text)
     module = _import(head, "")
     thing: Any = module
@@ -85,6 +86,13 @@ def _find(target: str, op: str | None, backward: bool) -> list[Candidate]:
             raise TargetError("usage", f"module {head!r} has no attribute {attribute!r}")
         thing = getattr(thing, part)
     return _candidates(thing, attribute, op, backward)
+
+
+def _advice(file: Path, attribute: str) -> str:
+    """What to write instead of a file's name."""
+    named = f"{file.stem}:{attribute or 'NAME'}"
+    folder = "" if file.parent == Path() else f", with {file.parent} in PYTHONPATH"
+    return f"a target is a module and a name in it, not a file: {named}{folder}"
 
 
 def _candidates(thing: Any, name: str, op: str | None, backward: bool) -> list[Candidate]:

@@ -90,7 +90,7 @@ TARGETS = {
     ("some_kernels:names_a_package",): (2, "names 'nobody_has_this', which is not installed"),
     ("some_kernels:declares_no_dtype",): (2, "declares a profile for no dtype"),
     ("some_kernels:answers_with_a_number",): (2, "supports() returned 7, but must return True or"),
-    ("some_kernels.py:right",): (2, "is not module:attribute (as some_kernels:right)"),
+    ("some_kernels.py:right",): (2, "not a file: some_kernels:right"),
     ("./some_kernels:right",): (2, "is not module:attribute"),
     ("some_kernels:declares_nonsense",): (2, "no precision profile 'fp31'; there are fp64, "),
     ("some_kernels:cannot_say",): (2, "supports() of 'some_kernels:cannot_say' failed: Attri"),

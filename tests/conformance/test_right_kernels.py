@@ -57,3 +57,35 @@ def test_numpy_arrays_in_bfloat16_need_a_package(monkeypatch):
     with pytest.raises(TargetRefused, match="ml_dtypes") as refused:
         run.parts(candidate, contract("rms_norm"))
     assert refused.value.kind == "environment"
+
+
+# A query that is rounded with the scale in it moves the scores of all keys alike.
+SHIFTED = "mla_attention:permutation.f16.B1.T63.S63.H3.K24.V16.shifted.dense.2dc6"
+HUGE = "mla_attention:determinism.bf16.B3.T13.S21.H3.K16.V16.huge.dense.e6f0"
+NORMAL = "mla_attention:authority.bf16.B1.T32.S48.H5.K48.V8.normal.dense.4405"
+ROUNDED = {"f16": ("fp16-tc", "fp16-tc+q=fp16"), "bf16": ("bf16-tc", "bf16-tc+q=bf16")}
+
+
+def _scaled_first(q, k, v, scale):
+    T, S = q.shape[1], k.shape[1]
+    scaled = (q.float() * scale).to(q.dtype).float()
+    scores = torch.einsum("bthk,bshk->bhts", scaled, k.float())
+    scores = scores.masked_fill(torch.ones(T, S, dtype=torch.bool).triu(S - T + 1), -torch.inf)
+    lse = scores.logsumexp(-1)
+    weights = (scores - lse[..., None]).exp().to(q.dtype)
+    o = torch.einsum("bhts,bshv->bthv", weights.float(), v.float())
+    return {"o": o.to(q.dtype), "lse": lse.mT}
+
+
+@pytest.mark.parametrize("text", [SHIFTED, HUGE, NORMAL])
+def test_a_query_may_be_rounded_with_the_scale_in_it_where_that_is_declared(text):
+    strict, told = ROUNDED[text.split(".")[1]]
+    t = (session := _session(text, told)).call.tensors
+    results = _scaled_first(t["q"], t["k"], t["v"], session.call.params["scale"])
+
+    def wrong(name):
+        want = _session(text, name).authority
+        return [n for n, e in want.items() if e.problem(results[n], results[n].dtype, (), results)]
+
+    assert wrong(told) == []
+    assert "lse" in wrong(strict)

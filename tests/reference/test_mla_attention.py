@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingspec.reference import ContractError, merge_attention, mla_attention
+from lingspec.reference.formulations.mla_attention import mla_attention_folded
 
 
 def draw(B=2, T=5, S=5, H=3, K=4, V=3, seed=0, dtype=torch.float64):
@@ -47,6 +48,16 @@ def test_packed_sequences_are_the_sequences_one_by_one(lengths, seed):
         o_n, lse_n = mla_attention(**one, scale=0.7)
         assert torch.equal(o[:, a:b], o_n)
         assert torch.equal(lse[:, a:b], lse_n)
+
+
+@given(T=st.integers(0, 4), more=st.integers(0, 3), seed=st.integers(0, 99))
+def test_the_scale_may_be_in_the_query(T, more, seed):
+    call = draw(T=T, S=T + more, seed=seed)
+    ends = {"cu_seqlens": torch.tensor([0, T]), "cu_seqlens_k": torch.tensor([0, T + more])}
+    for more_said, B in (({}, 2), (ends, 1)):
+        given = call | {n: call[n][:B] for n in "qkv"} | more_said
+        for got, want in zip(mla_attention_folded(**given), mla_attention(**given), strict=True):
+            assert_near(got, want)
 
 
 @pytest.mark.statement("MLA-6")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingspec.reference import ContractError, mla_attention, mla_decode
+from lingspec.reference.formulations.mla_decode import mla_decode_folded
 
 
 def draw(lengths=(5, 0, 3), H=2, L=4, R=2, page=2, P=9, seed=0):
@@ -39,6 +40,13 @@ def test_it_is_attention_over_the_rows_of_the_pages(lengths, seed):
         want, want_lse = mla_attention(q, k, k[..., :4], scale=0.7)
         assert_near(o[b], want[0, 0])
         assert_near(lse[b], want_lse[0, 0])
+
+
+@given(lengths=st.lists(st.integers(0, 8), min_size=1, max_size=3), seed=st.integers(0, 99))
+def test_the_scale_may_be_in_the_query(lengths, seed):
+    call = draw(lengths, seed=seed)
+    for got, want in zip(mla_decode_folded(**call), mla_decode(**call), strict=True):
+        assert_near(got, want)
 
 
 @pytest.mark.statement("MLA-9")
