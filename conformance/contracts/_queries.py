@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lingspec.conformance.accuracy.analysis import Analysis
 from lingspec.conformance.accuracy.profiles import Profile
-from lingspec.conformance.accuracy.running import Running
+from lingspec.conformance.accuracy.running import ARITHMETIC, Running
 from lingspec.conformance.case import Call
 from lingspec.conformance.contract import TensorSpec
 from lingspec.reference import at
@@ -72,11 +72,15 @@ def moved(
 
     Keys are (..., S, K), values (..., S, V), scores (..., S), -inf where a key is not seen.
     """
-    weights = (scores - lse.value[..., None].masked_fill(lse.value[..., None].isinf(), 0.0)).exp()
+    seen = lse.value[..., None].masked_fill(lse.value[..., None].isinf(), 0.0)
+    weights = (scores - seen).exp()
     mean = (weights[..., None, :] @ k)[..., 0, :]
+    lse = _joined(lse, (by * mean).sum(-1))
+    if by.errors.points.keys() <= {ARITHMETIC}:  # o errs by more where scores and weights round
+        return o, lse
     slope = (weights[..., None, :] * k.mT) @ v - mean[..., None] * o.value[..., None, :]
-    of_o, of_lse = (by.unsqueeze(-2) @ slope).squeeze(-2), (by * mean).sum(-1)
-    return (
-        replace(o, errors=o.errors.plus(of_o.errors)),
-        replace(lse, errors=lse.errors.plus(of_lse.errors)),
-    )
+    return _joined(o, (by.unsqueeze(-2) @ slope).squeeze(-2)), lse
+
+
+def _joined(x: Running, more: Running) -> Running:
+    return replace(x, errors=x.errors.plus(more.errors))

@@ -13,6 +13,7 @@ from lingspec.conformance.case import dtype_of
 from lingspec.conformance.contracts import contract
 from lingspec.conformance.integrity import _tells
 from lingspec.conformance.laws import exact
+from lingspec.conformance.looks_like import _undeclared
 from lingspec.conformance.runner.outcome import TargetRefused
 
 SUM = "add_rms_norm:exact.f32.B1.T1.D8.whole.dense.rank3.1bc9"
@@ -89,3 +90,14 @@ def test_a_query_may_be_rounded_with_the_scale_in_it_where_that_is_declared(text
 
     assert wrong(told) == []
     assert "lse" in wrong(strict)
+
+
+def test_a_failure_is_told_what_would_have_to_be_declared():
+    session = _session(NORMAL, "bf16-tc")
+    t = session.call.tensors
+    results = _scaled_first(t["q"], t["k"], t["v"], session.call.params["scale"])
+    found = _undeclared(session.contract, session.call, "bf16-tc", results, ["lse"])
+    assert found.startswith("roundings that bf16-tc does not permit; within ")
+    assert "bf16-tc+q=bf16" in found
+    nothing = {n: torch.zeros_like(x) for n, x in results.items()}
+    assert not _undeclared(session.contract, session.call, "bf16-tc", nothing, ["lse"])
