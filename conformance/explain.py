@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lingspec.conformance.accuracy.asked import asked
+from lingspec.conformance.accuracy.copies import Copied
 from lingspec.conformance.accuracy.limits import DELTA
 from lingspec.conformance.accuracy.power import degenerates, less_precise
 from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, UnknownProfileError, profile
@@ -21,6 +23,7 @@ from lingspec.conformance.plan import draw
 from lingspec.conformance.regimes import REGIMES, Regime
 from lingspec.conformance.run import laws_for
 from lingspec.conformance.wide import WIDE
+from lingspec.reference.rounding import POINTS
 
 __all__ = ["describe", "explain", "overview"]
 
@@ -35,11 +38,13 @@ def describe(op: str) -> dict[str, Any]:
     """One op's contract."""
     of = contract(op)
     laws = {name: law(name).sentence for name in laws_for(of)}
-    data = {
+    points = {p: POINTS[p] for p in asked(of)}
+    data: dict[str, Any] = {
         "op": op, "signature": of.signature, "axes": {a: list(r) for a, r in of.axes.items()},
         "regimes": [_told(r) for r in REGIMES[op]], "wide": WIDE[op].told(),
         "laws": laws, "profiles": {d: list(p) for d, p in of.profiles.items()},
-        "modifiers": list(MODIFIERS), "silentOn": list(of.silent_on),
+        "points": points, "modifiers": list(_modifiers(points)),
+        "silentOn": list(of.silent_on),
     }  # fmt: skip
     lines = [f"{op}{of.signature}", f"  {of.summary}", "", "sizes of cases", f"  {_usual(of)}"]
     lines += [f"  {_told(r)}" for r in REGIMES[op]]
@@ -47,10 +52,33 @@ def describe(op: str) -> dict[str, Any]:
     lines += [f"  {WIDE[op].told()}"]
     lines += ["", "laws"]
     lines += [f"  {name:<14}{sentence}" for name, sentence in laws.items()]
-    lines += ["", "precision profiles"]
-    lines += [f"  {name:<14}{profile(name).describe()}" for name in NAMES]
-    lines += [f"  {'each +' + m:<20} as well" for m in MODIFIERS] if not of.algebra.bits else []
+    lines += ["", "precision profiles", *_profiles(of, points)]
     return {"data": data, "lines": [*lines, "", "silent on", *(f"  {s}" for s in of.silent_on)]}
+
+
+def _profiles(of: Contract, points: dict[str, str]) -> Iterator[str]:
+    """What may be declared, and what the names in it stand for."""
+    first = of.make(draw(of, "authority", "native", "f32", 0, 0))
+    if all(isinstance(x, Copied) for x in of.authority(first, profile("fp32")).values()):
+        yield "  whatever is declared, bits are copied"
+        return
+    if of.algebra.bits:
+        yield "  fp32          the bits of the result are the specification"
+        return
+    for name in NAMES:
+        yield f"  {name:<14}{profile(name).describe(points)}"
+    for name, at in _modifiers(points).items():
+        yield f"  {'+' + name:<14}with any of them: may also round to {at}"
+    if points:
+        yield from ("", "where roundings may be")
+    for point, meaning in points.items():
+        yield f"  {point:<14}{meaning}"
+
+
+def _modifiers(points: Collection[str]) -> dict[str, str]:
+    """Those that permit something at ``points``: what, in words."""
+    found = {m: [p for p in at if p in points] for m, (at, _) in MODIFIERS.items()}
+    return {m: f"{MODIFIERS[m][1].name}: {', '.join(at)}" for m, at in found.items() if at}
 
 
 def _usual(of: Contract) -> str:
@@ -94,7 +122,7 @@ def explain(
         raise CaseError(str(unknown)) from unknown
     call = of.make(case)
     authority = of.authority(call, used)
-    lines = [f"case       {case}", f"precision  {used.name}: {used.describe()}", *_rule()]
+    lines = [f"case       {case}", f"precision  {used.name}: {used.describe(asked(of))}", *_rule()]
     data: dict[str, Any] = {"case": str(case), "precision": used.name, "tensors": {}}
     for name, want in authority.items():
         told = want.described()

@@ -20,9 +20,9 @@ Policy = Callable[[str, Tensor], Tensor]
 
 # Every name that a line of the reference may use, and what it stands for.
 POINTS = {
-    "q": "a query of linear attention, as an operand (scale and decay folded in or not)",
-    "k": "the key, likewise",
-    "v": "the value, likewise",
+    "q": "a query of linear attention, with scale and decay or without; of MLA, an absorbed one",
+    "k": "a key of linear attention, as an operand, with decay or without",
+    "v": "a value of linear attention, likewise",
     "do": "the cotangent of o, likewise",
     "decay": "a decay factor exp(log_decay * n)",
     "scores": "scaled and decayed products of queries and keys, as an operand",
@@ -31,7 +31,7 @@ POINTS = {
     "product": "the result of a matrix product, before it is added to anything",
     "linear": "the result of a projection",
     "score": "a router's score, without and with its bias",
-    "operand": "an operand of another matrix product",
+    "operand": "an operand of a matrix product, where it has no other name",
     "query": "a query of softmax attention times the scale, as an operand",
     "qk": "the product of queries and keys of softmax attention, before the scale",
     "scaled": "the same times the scale, before the softmax",

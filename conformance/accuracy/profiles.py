@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from lingspec.conformance.accuracy.formats import BF16, FP16, FP32, FP64, TF32, Format
@@ -42,11 +42,12 @@ class Profile:
     points: Mapping[str, Format] = field(default_factory=dict)
     function_error: float = 2.0**-22
 
-    def describe(self) -> str:
-        """One sentence for people."""
+    def describe(self, points: Collection[str] | None = None) -> str:
+        """One sentence for people; of ``points`` alone, if they are given."""
         by_format: dict[str, list[str]] = {}
         for point, form in self.points.items():
-            by_format.setdefault(form.name, []).append(point)
+            if points is None or point in points:
+                by_format.setdefault(form.name, []).append(point)
         where = "; ".join(f"{form}: {', '.join(points)}" for form, points in by_format.items())
         rounded = f"; may round once each, to {where}" if where else ""
         return f"{self.arithmetic.name} arithmetic in any order{rounded}; one output rounding"

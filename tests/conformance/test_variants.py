@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lingspec.conformance.accuracy import asked as points
 from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, profile
 from lingspec.conformance.case import dtype_of
 from lingspec.conformance.contracts import OPS, contract
+from lingspec.conformance.explain import describe
 from lingspec.conformance.plan import draw
 from lingspec.conformance.run import SHORT
 
@@ -47,3 +49,20 @@ def test_emulated_implementations_are_inside_every_profile(op, dtype):
                     assert found is None, f"{name}, {case}: {found}"
                     judged += 1
     assert judged
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_points_that_an_op_is_said_to_have_are_those_that_its_lines_ask_for(op, monkeypatch):
+    few = points.asked(contract(op))
+    monkeypatch.setattr(points, "CASES", 12)
+    assert points.asked(contract(op)) == few
+
+
+def test_what_is_printed_of_an_op_names_its_own_points_alone():
+    printed = "\n".join(describe("mla_attention")["lines"])
+    assert "to bf16: operand, weights; one output" in printed
+    assert "  +q=bf16       with any of them: may also round to bf16: query\n" in printed
+    assert "+decay=bf16" not in printed
+    assert "  query         a query of softmax attention times the scale" in printed
+    for op in ("latent_cache_write", "lightning_log_decay"):
+        assert "arithmetic" not in "\n".join(describe(op)["lines"])
