@@ -37,7 +37,7 @@ POINTS = {
     "scaled": "the same times the scale, before the softmax",
     "weights": "softmax weights, as an operand",
     "normed": "a normalised row, before its weight",
-    "weighed": "a normalised row times its weight, before the gate",
+    "weighed": "a normalised row times its weight, before a gate or a rotation",
     "gate": "the sigmoid that opens a gate",
     "sigmoid": "a sigmoid; in a format of its own, each of the steps that it is made of",
     "residual": "the sum of a residual addition",

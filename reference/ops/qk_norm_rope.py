@@ -10,6 +10,7 @@ from torch import Tensor
 from lingspec.reference.checks import on_one_device, require
 from lingspec.reference.ops.partial_rope import check_rope, partial_rope
 from lingspec.reference.ops.rms_norm import check_norm, rms_norm
+from lingspec.reference.rounding import at
 
 __all__ = ["qk_norm_rope"]
 
@@ -51,6 +52,6 @@ def qk_norm_rope(
         check_norm(x, weight, eps, name, f"{name}_weight")
     require(k.dtype == q.dtype, "k", "dtype", k.dtype, f"{q.dtype}, as q")
     require(k.shape[-1] == q.shape[-1], "k", "last dim", k.shape[-1], f"{q.shape[-1]}, as q")
-    q = partial_rope(rms_norm(q, q_weight, eps=eps), cos, sin)
-    k = partial_rope(rms_norm(k, k_weight, eps=eps), cos, sin)
+    q = partial_rope(at("weighed", rms_norm(q, q_weight, eps=eps)), cos, sin)
+    k = partial_rope(at("weighed", rms_norm(k, k_weight, eps=eps)), cos, sin)
     return q, k
