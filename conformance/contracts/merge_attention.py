@@ -23,6 +23,7 @@ from lingspec.conformance.contract import (
 )  # fmt: skip
 from lingspec.conformance.contracts._softmax import FAINT, faint
 from lingspec.reference import merge_attention
+from lingspec.reference.formulations.merge_attention import merge_attention_base_two
 
 __all__ = ["MERGE_ATTENTION"]
 
@@ -238,7 +239,7 @@ INPUTS = (
     TensorSpec("lse2", "BTH", "state"),
 )
 OUTPUTS = (TensorSpec("o", "BTHV", "input"), TensorSpec("lse", "BTH", "state"))
-ANALYSIS = Analysis(merge_attention, INPUTS, OUTPUTS)
+ANALYSIS = Analysis(merge_attention, INPUTS, OUTPUTS, (merge_attention_base_two,))
 LINEAR = (Group(("o1", "o2"), ("o",)),)
 
 MERGE_ATTENTION = Contract(

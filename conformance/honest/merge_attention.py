@@ -44,3 +44,14 @@ def adds_the_smaller_side_in_base_two(o1: Tensor, lse1: Tensor, o2: Tensor, lse2
     less = torch.exp2((small - shift) * (1 / math.log(2)))
     o = (of_big + less[..., None] * of_small) / (1 + less)[..., None]
     return o.to(o1.dtype), shift + torch.where(big == -torch.inf, big, torch.log1p(less))
+
+
+@honest(OP, profile=ALL, differs="both masses turned to base 2 before anything, the result back")
+def merges_masses_of_base_two(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+    first, second = (lse * (1 / math.log(2)) for lse in (lse1, lse2))
+    most = torch.maximum(first, second)
+    most = most.masked_fill(most == -torch.inf, 0.0)
+    a, b = torch.exp2(first - most), torch.exp2(second - most)
+    o = a[..., None] * wide(o1) + b[..., None] * wide(o2)
+    o = o / (a + b).masked_fill(a + b == 0, 1.0)[..., None]
+    return o.to(o1.dtype), (most + torch.log2(a + b)) * math.log(2)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingspec.reference import ContractError, merge_attention
+from lingspec.reference.formulations.merge_attention import merge_attention_base_two
 
 
 def attend(scores, v):
@@ -19,6 +20,15 @@ def test_the_merge_of_a_split_is_the_whole(seed, cut, shift):
     scores, v = normal(3, 7, seed=seed) + shift, normal(7, 4, seed=seed + 1)
     parts = [*attend(scores[:, :cut], v[:cut]), *attend(scores[:, cut:], v[cut:])]
     for got, want in zip(merge_attention(*parts), attend(scores, v), strict=True):
+        assert_near(got, want)
+
+
+@given(seed=st.integers(0, 99), shift=st.sampled_from((0.0, 1e3, -1e3)))
+def test_logarithms_may_come_and_go_through_base_two(seed, shift):
+    o, lse = normal(2, 3, 4, seed=seed), normal(2, 3, seed=seed + 1) + shift
+    lse[1, 2] = -torch.inf
+    call = (o[0], lse[0], o[1], lse[1])
+    for got, want in zip(merge_attention_base_two(*call), merge_attention(*call), strict=True):
         assert_near(got, want)
 
 
