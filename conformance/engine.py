@@ -17,7 +17,7 @@ from lingspec.conformance.standins import stand_ins
 
 __all__ = ["judge_case", "judge_supported", "status_of"]
 
-ATTEMPTS = 4  # of stand-ins that are supported, but whose law makes a call that is not
+ATTEMPTS = 4  # of stand-ins that are supported, but whose law makes a call that is not, or is idle
 
 
 def judge_supported(
@@ -35,7 +35,7 @@ def judge_supported(
             continue
         found = judge_case(host, candidate, contract, profile, other, power=power)
         attempts += 1
-        if found.status != "NOT SUPPORTED":
+        if found.status not in ("NOT SUPPORTED", "VOID"):
             found.instead, found.refusal = planned.case, planned.reason
             return found
         if attempts == ATTEMPTS:

@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 from judging import HERE, hosted, server_here
 
+from lingspec.conformance import engine
 from lingspec.conformance.cli import main
 from lingspec.conformance.contracts import OPS, contract
 from lingspec.conformance.engine import judge_supported
+from lingspec.conformance.findings import Verdict
 from lingspec.conformance.plan import plan
 from lingspec.conformance.run import laws_for, parts
 from lingspec.conformance.standins import stand_ins
@@ -86,6 +88,26 @@ def test_what_supports_nothing_stays_not_supported(server):
     assert [(v.status, v.case, v.instead) for v in found] == [
         ("NOT SUPPORTED", str(case), "") for case in cases
     ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [(("VOID", "PASS"), "PASS"), (("VOID",) * 9, "NOT SUPPORTED"), (("VOID", "FAIL"), "FAIL")],
+)
+def test_a_case_that_shows_nothing_stands_in_for_none(statuses, said, monkeypatch, server):
+    answers = iter(("NOT SUPPORTED", *statuses))
+
+    def judged(*args, **_):
+        return Verdict(str(args[4]), args[4].law, next(answers))
+
+    monkeypatch.setattr(engine, "judge_case", judged)
+    of = contract("rms_norm")
+    case = plan(of, ("authority",), "f32", "native", "smoke", 0)[1]
+    with hosted(server, "restricted:tiles") as host:
+        part = parts(host.candidates[0], of)[0]
+        found = judge_supported(host, part.candidate, of, part.profile, case)
+    assert found.status == said
+    assert bool(found.instead) == (said != "NOT SUPPORTED")
 
 
 def test_what_was_refused_is_counted_beside_what_stood_in_for_it(monkeypatch, tmp_path):
