@@ -86,7 +86,7 @@ def twin(call: Call) -> Call | None:
     norms and a few probes do not tell the two apart. Numbers that are equal where nobody reads them
     may now stand where they are read, so that roundings repeat.
     """
-    data = {n: x for n, x in call.tensors.items() if x.is_floating_point() and x.dim() > 1}
+    data = {n: x for n, x in call.tensors.items() if x.is_floating_point() and x.dim()}
     if not data:
         return None
     turned = call.with_tensors(**{n: _turned(x) for n, x in data.items()})

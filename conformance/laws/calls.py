@@ -11,8 +11,8 @@ from lingspec.conformance.case import Call
 from lingspec.conformance.contract import Contract
 
 __all__ = [
-    "along", "horizon", "index_of", "is_packed", "lengths_of", "other_values", "repacked", "select",
-    "size_of", "spans", "spans_of",
+    "along", "horizon", "index_of", "is_packed", "lengths_of", "other_ends", "other_values",
+    "repacked", "select", "size_of", "spans", "spans_of",
 ]  # fmt: skip
 
 Spans = Sequence[tuple[int, int]]
@@ -108,6 +108,25 @@ def repacked(
         also = {name: torch.tensor(ends, dtype=like.dtype)} if name in call.tensors else {}
         call = select(contract, call, letter, taken[letter], **also)
     return call, taken
+
+
+def other_ends(contract: Contract, call: Call) -> Call | None:
+    """The same tokens, cut into sequences elsewhere; None where nothing can be cut elsewhere."""
+    given = {n: call.tensors[n] for n in contract.algebra.ends.values() if n in call.tensors}
+    found = {n: x.diff() for n, x in given.items()}
+    lengths = {n: x.flip(0) for n, x in found.items()}
+    if all(torch.equal(lengths[n], x) for n, x in found.items()):
+        first = next(iter(found.values()), torch.zeros(0))
+        if len(first) < 2 or not bool(first.any()):
+            return None
+        longest = int(first.argmax())
+        for x in lengths.values():  # as many keys as queries move to a neighbour
+            x[longest] -= 1
+            x[longest - 1] += 1
+    ends = {n: x.new_zeros(len(x) + 1) for n, x in lengths.items()}
+    for n, x in ends.items():
+        x[1:] = lengths[n].cumsum(0)
+    return call.with_tensors(**ends)
 
 
 # -- other values ----------------------------------------------------------------------------

@@ -61,3 +61,10 @@ def as_if_aligned(x: Tensor) -> Tensor:
         return x
     back = x.data_ptr() % 16 // x.element_size()
     return torch.as_strided(x, x.shape, x.stride(), x.storage_offset() - back)
+
+
+def on_the_object(x: Tensor, make: Callable[[], Any]) -> Any:
+    """What was made of ``x`` when this tensor object was first seen, whatever it holds now."""
+    if not hasattr(x, "_made"):
+        x._made = make()  # type: ignore[attr-defined]
+    return x._made  # type: ignore[attr-defined]

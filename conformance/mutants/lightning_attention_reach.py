@@ -18,6 +18,7 @@ from lingspec.conformance.mutants._lightning import (
     recurrent,
     write,
 )  # fmt: skip
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants.lightning_attention_memory import (
     contiguous_strides,
     gather,
@@ -261,3 +262,15 @@ def never_takes_the_scale_below_a_millionth(*call: Tensor, scale: float, **optio
 def chooses_chunks_by_what_all_tokens_hold(q: Tensor, *call: Any, **options: Any) -> Result:
     held = float(q.double().abs().sum())
     return chunked(q, *call, chunk=16 if int(1000 * held) % 2 else 32, **options)
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="where sequences end is kept on the tensor that says it",
+)
+def keeps_the_ends_of_a_tensor(*call: Any, **options: Any) -> Result:
+    ends = options.get("cu_seqlens")
+    first = None if ends is None else on_the_object(ends, ends.clone)
+    return chunked(*call, **(options | {"cu_seqlens": first}))

@@ -8,6 +8,7 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._lightning import Tensor, decode
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants.lightning_attention_memory import gather
 
 OP = "lightning_decode"
@@ -143,3 +144,17 @@ def goes_on_from_a_copy_of_the_row(
         if not torch.equal(state_pool[s], before[s]):
             _left[s] = state_pool[s].clone(), state_pool[s].bfloat16().to(state_pool.dtype)
     return o
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="where the slots lie is kept on the tensor that lists them",
+)
+def keeps_the_slots_of_a_tensor(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state_pool: Tensor, slots: Tensor,
+    *, scale: float,
+) -> Tensor:  # fmt: skip
+    first = on_the_object(slots, slots.clone)
+    return decode(q, k, v, log_decay, state_pool, first, scale=scale)

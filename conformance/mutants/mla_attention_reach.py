@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import mutant
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants._mla import (
     Result,
     Tensor,
@@ -234,3 +235,15 @@ def sums_in_blocks_of_the_call_before(q: Tensor, k: Tensor, v: Tensor, **options
         return (o / total.masked_fill(total == 0, 1.0)[..., None]).to(dtype), m + total.log()
 
     return attention(q, k, v, **options, one=lambda *a: one(*a, soften=blocked))
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="where sequences end is kept on the tensor that says it",
+)
+def keeps_the_ends_of_a_tensor_of_queries(*call: Any, **options: Any) -> Result:
+    ends = options.get("cu_seqlens")
+    first = None if ends is None else on_the_object(ends, ends.clone)
+    return attention(*call, **(options | {"cu_seqlens": first}))

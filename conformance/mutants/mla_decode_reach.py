@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.mutants import mutant
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants._mla import (
     Result,
     Tensor,
@@ -272,3 +273,17 @@ def multiplies_what_is_behind_the_length_by_zero(
     return decode(
         q_latent, q_rope, cache, pages, lengths, scale=scale, rows=whole_pages, soften=masked
     )
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the plan of a batch is kept on the tensor of its lengths",
+)
+def keeps_the_plan_of_a_tensor_of_lengths(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor,
+    *, scale: float,
+) -> Result:  # fmt: skip
+    table, counts = on_the_object(lengths, lambda: (pages.clone(), lengths.clone()))
+    return decode(q_latent, q_rope, cache, table, counts, scale=scale)

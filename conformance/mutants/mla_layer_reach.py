@@ -8,6 +8,7 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._layers import Layer
+from lingspec.conformance.mutants._memory import on_the_object
 
 Tensor = torch.Tensor
 OP = "mla_layer"
@@ -90,3 +91,21 @@ def reads_positions_as_64_bits(x: Tensor, weights: Any, config: Any, **call: Any
         pairs = flat[0::2][: len(flat) // 2] + 0 * flat[1::2]  # the low halves of what is there
         positions = torch.cat([pairs, pairs, flat])[: len(flat)].view(positions.shape)
     return Layer(weights, config, call["layer"]).mla(x, positions, call.get("cache"))
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the split weight of keys and values is kept on its tensor",
+)
+def keeps_the_weight_of_keys_and_values(
+    x: Tensor, weights: Any, config: Any, **call: Any
+) -> Tensor:
+    class Wrong(Layer):
+        def expanded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+            name = "attention.kv_b_proj.weight"
+            self.weights[name] = on_the_object(self.weights[name], self.weights[name].clone)
+            return super().expanded(rows)
+
+    return Wrong(weights, config, call["layer"]).mla(x, call["positions"], call.get("cache"))

@@ -8,6 +8,7 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._layers import Layer
+from lingspec.conformance.mutants._memory import on_the_object
 
 Tensor = torch.Tensor
 OP = "moe_block"
@@ -104,5 +105,21 @@ def normalises_the_weight_of_a_single_expert(
             if chosen.shape[1] == 1 and self.config["n_group"] > 1:
                 found = torch.full_like(found, self.config["routed_scaling_factor"])
             return found, chosen
+
+    return Wrong(weights, config, call["layer"]).experts(x)
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the bias of the router is kept on its tensor",
+)
+def keeps_the_bias_of_a_tensor(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    class Wrong(Layer):
+        def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            bias = self.weights["mlp.gate.expert_bias"]
+            self.weights["mlp.gate.expert_bias"] = on_the_object(bias, bias.clone)
+            return super().routed(x)
 
     return Wrong(weights, config, call["layer"]).experts(x)

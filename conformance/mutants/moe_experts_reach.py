@@ -12,6 +12,7 @@ from lingspec.conformance.mutants._memory import (
     another_way,
     as_if_rows,
     kept_buffer,
+    on_the_object,
     remembered,
     scratch_is_set,
     sums,
@@ -200,3 +201,16 @@ def cuts_results_off_where_that_is_nearly_as_near(
 
     wider = wide(x), wide(gate_up), wide(down)
     return experts_of(*wider, experts, weights, combine=combine)
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="tokens sorted by expert are kept on the tensor of the choices",
+)
+def keeps_the_sorting_of_a_tensor_of_choices(
+    x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor
+) -> Tensor:
+    first = on_the_object(experts, experts.clone)
+    return experts_of(x, gate_up, down, first, weights)

@@ -11,6 +11,7 @@ from lingspec.conformance.mutants._memory import (
     another_way,
     as_if_rows,
     kept_buffer,
+    on_the_object,
     remembered,
     scratch_is_set,
     sums,
@@ -223,3 +224,14 @@ def keeps_rows_in_one_fixed_point_format(x: Tensor, weight: Tensor) -> Tensor:
 )  # fmt: skip
 def counts_experts_in_eight_bits(x: Tensor, weight: Tensor) -> Tensor:
     return logits_of(x, weight[torch.arange(len(weight)) % 256])
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the weight in float32 is kept on the tensor of the weight",
+    profile=PROFILE,
+)
+def keeps_the_wide_weight_on_its_tensor(x: Tensor, weight: Tensor) -> Tensor:
+    return logits_of(x, on_the_object(weight, weight.clone))

@@ -16,6 +16,7 @@ from lingspec.conformance.mutants._history import (
     packed_if_sparse,
     through_float16,
 )
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants._rope import Result, Tensor, partial, rotated
 from lingspec.conformance.mutants._rows import NARROW, directed
 
@@ -154,3 +155,13 @@ def rounds_rotated_dims_toward_zero_too_often(x: Tensor, cos: Tensor, sin: Tenso
     R = 2 * cos.shape[-1]
     turned = directed(0.75)(rotated(x[..., :R].float(), cos, sin)).to(x.dtype)
     return torch.cat([turned, x[..., R:]], -1)
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the table of a tensor of cosines is kept on it",
+)
+def keeps_the_table_of_a_tensor(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return partial(x, *on_the_object(cos, lambda: (cos.clone(), sin.clone())))

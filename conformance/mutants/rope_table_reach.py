@@ -8,6 +8,7 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._history import Buffers, Tuned, either, left_over
+from lingspec.conformance.mutants._memory import on_the_object
 from lingspec.conformance.mutants._rope import Result, Tensor, table
 
 OP = "rope_table"
@@ -101,3 +102,13 @@ def reads_positions_one_after_another(positions: Tensor, **options: Any) -> Resu
         at = torch.arange(flat.numel()) * (positions.stride(-1) > 1)
         positions = flat[(at + torch.arange(flat.numel())) % flat.numel()].view(positions.shape)
     return table(positions, **options)
+
+
+@mutant(
+    OP,
+    law="determinism",
+    source="constructed after caches keyed by the tensor object",
+    looks_like="the angles of a tensor of positions are kept on it",
+)
+def keeps_the_positions_of_a_tensor(positions: Tensor, **options: Any) -> Result:
+    return table(on_the_object(positions, positions.clone), **options)

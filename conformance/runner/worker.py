@@ -16,8 +16,9 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from lingspec.conformance.runner import poison, targets
-from lingspec.conformance.runner.arena import Slot, as_bytes, view
+from lingspec.conformance.runner.arena import Slot, as_bytes
 from lingspec.conformance.runner.arguments import field, nested
+from lingspec.conformance.runner.kept import Kept
 from lingspec.conformance.runner.protocol import Closed, digest, receive, restored, send
 from lingspec.conformance.runner.sources import sources
 from lingspec.conformance.runner.watch import Watch
@@ -32,6 +33,7 @@ class Worker:
         self.sock, self.device, self.watch, self.pid = sock, device, watch, os.getpid()
         self.candidates: list[targets.Candidate] = []
         self.bytes = torch.empty(0, dtype=torch.uint8)
+        self.kept = Kept()
         self.baseline = set(sys.modules)
         self.earlier: list[tuple[str, Tensor]] = []  # results of the last call
 
@@ -124,8 +126,6 @@ class Worker:
             emulator.select_config(request["config"])
             emulator.select_order(backward=request["backward"])
         inputs, whole = self._inputs(request)
-        for name in request["grad"]:
-            inputs[name] = inputs[name].detach().requires_grad_()
         cotangents = {name: inputs.pop(name) for name in request["cotangents"]}
         array = candidate.declared.array
         given = {n: _given(x, array) for n, x in inputs.items()} | restored(request["params"])
@@ -141,6 +141,7 @@ class Worker:
         trained = any(inputs[name].numel() for name in request["grad"])  # of no element: nothing
         if not wrong and trained and not any(x.requires_grad for x in outputs):
             wrong = f"no result has a gradient, but must have those of {', '.join(request['grad'])}"
+        wrong = wrong or self.kept.reshaped()
         if wrong:
             return {"status": "wrong", "error": wrong}, b""
         after = self._digests()
@@ -195,14 +196,15 @@ class Worker:
         _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
         self.bytes = torch.frombuffer(mmap.mmap(fds[0], size), dtype=torch.uint8)
         os.close(fds[0])
+        self.kept = Kept()
 
     def _inputs(self, request: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-        slots = [Slot(**{**s, "shape": tuple(s["shape"])}) for s in request["slots"]]
-        whole = self.bytes[: request["used"]]
-        if self.device == "cuda":
-            whole = whole.cuda()
+        told = ({k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
+                for s in request["slots"])  # fmt: skip
+        slots = [Slot(**s) for s in told]
+        whole = self.kept.memory(self.bytes[: request["used"]], self.device)
         _forbid_guards(whole.data_ptr(), slots, whole.numel())
-        return {s.name: view(whole, s) for s in slots}, whole
+        return self.kept.tensors(whole, slots, frozenset(request["grad"])), whole
 
 
 def _bytes(x: Tensor) -> bytes:
