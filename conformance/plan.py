@@ -57,12 +57,18 @@ def _drawn(
     turn: tuple[int, int] = (0, 0),
 ) -> Case:  # fmt: skip
     """A case of the contract; every so many moved into a regime, each of them in turn."""
-    case = contract.draw(picks, law, cost, dtype)
+    case = _batched(contract.draw(picks, law, cost, dtype))
     found, often = regimes.of(contract, case, cost), regimes.often(law)
     if not found or picks.turn(range(often), turn[0]) != often - 1:
         return case
     regime = picks.turn(found, turn[0] // often + turn[1])
-    return regimes.moved(contract, case, regime, cost, picks)
+    return _batched(regimes.moved(contract, case, regime, cost, picks))
+
+
+def _batched(case: Case) -> Case:
+    """A case about strides has two rows of a batch at least: between them is a stride."""
+    alone = case.law == "strides" and case.axes.get("B") == 1 and "P" not in case.axes
+    return case.with_(axes={**case.axes, "B": 2}) if alone else case
 
 
 def shrink(
