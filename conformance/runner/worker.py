@@ -199,9 +199,8 @@ class Worker:
         self.kept = Kept()
 
     def _inputs(self, request: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-        told = ({k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
-                for s in request["slots"])  # fmt: skip
-        slots = [Slot(**s) for s in told]
+        lists = ("shape", "strides")  # tuples, as what they are compared with
+        slots = [Slot(**s | {k: tuple(s[k]) for k in lists}) for s in request["slots"]]
         whole = self.kept.memory(self.bytes[: request["used"]], self.device)
         _forbid_guards(whole.data_ptr(), slots, whole.numel())
         return self.kept.tensors(whole, slots, frozenset(request["grad"])), whole
