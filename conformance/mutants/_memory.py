@@ -68,3 +68,9 @@ def on_the_object(x: Tensor, make: Callable[[], Any]) -> Any:
     if not hasattr(x, "_made"):
         x._made = make()  # type: ignore[attr-defined]
     return x._made  # type: ignore[attr-defined]
+
+
+def as_if_dense_by_token(x: Tensor) -> Tensor:
+    """``x`` (B, T, ...) read as contiguous if its tokens are: the batch is not asked."""
+    dense = torch.empty(x.shape, device="meta").stride()
+    return torch.as_strided(x, x.shape, dense) if x.stride()[1:] == dense[1:] else x

@@ -8,7 +8,7 @@ import torch
 
 from lingspec.conformance.mutants import mutant
 from lingspec.conformance.mutants._layers import Layer
-from lingspec.conformance.mutants._memory import on_the_object
+from lingspec.conformance.mutants._memory import as_if_dense_by_token, on_the_object
 
 Tensor = torch.Tensor
 OP = "moe_block"
@@ -123,3 +123,13 @@ def keeps_the_bias_of_a_tensor(x: Tensor, weights: Any, config: Any, **call: Any
             return super().routed(x)
 
     return Wrong(weights, config, call["layer"]).experts(x)
+
+
+@mutant(
+    OP,
+    law="strides",
+    source="constructed after B18 https://github.com/fla-org/flash-linear-attention/commit/71ebc498",
+    looks_like="tokens that follow one another are taken for the whole batch",
+)
+def takes_a_prefix_of_tokens_for_all(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    return Layer(weights, config, call["layer"]).experts(as_if_dense_by_token(x))

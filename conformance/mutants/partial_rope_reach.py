@@ -16,7 +16,7 @@ from lingspec.conformance.mutants._history import (
     packed_if_sparse,
     through_float16,
 )
-from lingspec.conformance.mutants._memory import on_the_object
+from lingspec.conformance.mutants._memory import as_if_dense_by_token, on_the_object
 from lingspec.conformance.mutants._rope import Result, Tensor, partial, rotated
 from lingspec.conformance.mutants._rows import NARROW, directed
 
@@ -165,3 +165,28 @@ def rounds_rotated_dims_toward_zero_too_often(x: Tensor, cos: Tensor, sin: Tenso
 )
 def keeps_the_table_of_a_tensor(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return partial(x, *on_the_object(cos, lambda: (cos.clone(), sin.clone())))
+
+
+@mutant(
+    OP,
+    law="strides",
+    source="constructed after B18 https://github.com/fla-org/flash-linear-attention/commit/71ebc498",
+    looks_like="tokens that follow one another are taken for the whole batch",
+)
+def takes_a_prefix_of_every_row_for_all_of_it(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return partial(as_if_dense_by_token(x), cos, sin)
+
+
+@mutant(
+    OP,
+    law="strides",
+    source="constructed after B18 https://github.com/fla-org/flash-linear-attention/commit/71ebc498",
+    looks_like="a table with a stride of 0 is read as if it had one",
+)
+def reads_a_table_that_a_batch_shares_as_if_it_had_rows(
+    x: Tensor, cos: Tensor, sin: Tensor
+) -> Tensor:
+    shared = cos.dim() > 2 and cos.stride(0) == 0 and cos.numel() > 0
+    room = cos[:1].new_full(cos.shape, torch.nan)
+    room[:1] = cos[:1]
+    return partial(x, room if shared else cos, sin)
