@@ -25,6 +25,9 @@ OP = "mla_attention"
 ALL = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16-tc", "float16": "fp16-tc"}
 
 
+BASES = {False: (torch.exp, torch.log, 1.0), True: (torch.exp2, torch.log2, 1 / math.log(2))}
+
+
 def normalised(s: Tensor, v: Tensor, dtype: torch.dtype) -> Result:
     """Weights divided by their sum, rounded, then multiplied by the values."""
     m = largest(s)
@@ -39,10 +42,8 @@ def online(
     base_two: bool = False, rounded: bool = True,
 ) -> Result:  # fmt: skip
     """One block of keys after another, with a running maximum; in base 2 if asked."""
-    exp, log, unit = (
-        (torch.exp2, torch.log2, 1 / math.log(2)) if base_two else (torch.exp, torch.log, 1.0)
-    )
-    s = s * unit
+    exp, log, unit = BASES[base_two]
+    s, v = s * unit, wide(v)
     m = s.new_full(s.shape[:-1], -torch.inf)
     total, o = torch.zeros_like(m), s.new_zeros((*s.shape[:-1], v.shape[-1]))
     starts: Iterable[int] = range(0, s.shape[-1], size)
@@ -54,10 +55,32 @@ def online(
         p = exp(block - shift[..., None])
         total = total * keep + p.sum(-1)
         p = p.to(dtype).to(s.dtype) if rounded else p
-        o = o * keep[..., None] + p @ wide(v)[..., c : c + size, :]
+        o = o * keep[..., None] + p @ v[..., c : c + size, :]
         m = new
     o = o / total.masked_fill(total == 0, 1.0)[..., None]
     return o.to(dtype), (m.masked_fill(total == 0, 0.0) + log(total)) / unit
+
+
+def one_by_one(
+    s: Tensor, v: Tensor, dtype: torch.dtype, *, backward: bool = False, base_two: bool = False,
+    rounded: bool = True,
+) -> Result:  # fmt: skip
+    """As `online` with blocks of one key; what no sum is part of is computed for all keys first."""
+    exp, log, unit = BASES[base_two]
+    s, v = s * unit, wide(v)
+    if backward:
+        s, v = s.flip(-1), v.flip(-2)
+    none = s.new_full((*s.shape[:-1], 1), -torch.inf)
+    m = torch.cat([none, s], dim=-1).cummax(-1).values  # before the first key, and after each
+    shift = m[..., 1:].masked_fill(m[..., 1:] == -torch.inf, 0.0)
+    keep, p = exp(m[..., :-1] - shift), exp(s - shift)
+    weights = p.to(dtype).to(s.dtype) if rounded else p
+    total, o = torch.zeros_like(none[..., 0]), s.new_zeros((*s.shape[:-1], v.shape[-1]))
+    for c, (kept, of_key) in enumerate(zip(keep.unbind(-1), p.unbind(-1), strict=True)):
+        total = total * kept + of_key
+        o = o * kept[..., None] + weights[..., c, None] * v[..., c, None, :]
+    o = o / total.masked_fill(total == 0, 1.0)[..., None]
+    return o.to(dtype), (m[..., -1].masked_fill(total == 0, 0.0) + log(total)) / unit
 
 
 @honest(OP, profile=ALL, differs="the whole softmax, divided once at the end")
@@ -84,12 +107,12 @@ def runs_online_over_blocks_from_the_last_key(*call: Any, **options: Any) -> Res
 
 @honest(OP, profile=ALL, differs="online softmax, one key after another; weights not rounded")
 def runs_online_one_key_after_another(*call: Any, **options: Any) -> Result:
-    return attention(*call, **options, soften=partial(online, size=1, rounded=False))
+    return attention(*call, **options, soften=partial(one_by_one, rounded=False))
 
 
 @honest(OP, profile=ALL, differs="one key after another from the last, in base 2")
 def runs_online_one_key_after_another_backwards(*call: Any, **options: Any) -> Result:
-    one = partial(online, size=1, backward=True, base_two=True)
+    one = partial(one_by_one, backward=True, base_two=True)
     return attention(*call, **options, soften=one)
 
 

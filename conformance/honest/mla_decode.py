@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lingspec.conformance.honest import honest
-from lingspec.conformance.honest.mla_attention import ALL, normalised, online
+from lingspec.conformance.honest.mla_attention import ALL, normalised, one_by_one, online
 from lingspec.conformance.mutants._mla import Result, Tensor, decode, merge, rows, scores, wide
 
 OP = "mla_decode"
@@ -34,7 +34,7 @@ def runs_online_over_the_pages(
 
 @honest(OP, profile=ALL, differs="one row after another from the newest, weights not rounded")
 def runs_online_from_the_newest_row(*call: Any, **options: Any) -> Result:
-    one = partial(online, size=1, backward=True, rounded=False)
+    one = partial(one_by_one, backward=True, rounded=False)
     return decode(*call, **options, soften=one)
 
 

@@ -63,15 +63,16 @@ def weighs_hidden_channels(
 @honest(OP, profile=SPEC, differs="one hidden channel after another, choices from the last")
 def adds_hidden_channel_after_channel(*call: Any) -> Tensor:
     def one(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-        halves = torch.zeros(len(x), len(gate_up), dtype=wide(x).dtype)
+        a, b, c = wide(x), wide(gate_up), wide(down)
+        halves = torch.zeros(len(x), len(gate_up), dtype=a.dtype)
         for d in range(x.shape[1]):
-            halves = halves + wide(x)[:, d, None] * wide(gate_up)[:, d]
+            halves = halves + a[:, d, None] * b[:, d]
         gate, up = (wide(h) for h in halves.to(x.dtype).chunk(2, dim=1))
         silu = wide((gate / (1 + (-gate).exp())).to(x.dtype))
         hidden = wide((silu * up).to(x.dtype))
         made = torch.zeros(x.shape, dtype=hidden.dtype)
         for i in reversed(range(hidden.shape[1])):
-            made = made + hidden[:, i, None] * wide(down)[:, i]
+            made = made + hidden[:, i, None] * c[:, i]
         return made.to(x.dtype)
 
     def combine(results: Tensor, weights: Tensor) -> Tensor:

@@ -9,6 +9,6 @@ from lingspec.conformance.mutants._rows_triton import PROFILES, Tensor
 OP = "partial_rope"
 
 
-@honest(OP, profile=PROFILES, differs="a Triton kernel, a head of a token a program, one rounding")
-def rotates_a_head_a_program(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+@honest(OP, profile=PROFILES, differs="a Triton kernel of 64 heads a program, one rounding")
+def rotates_64_heads_a_program(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated(x, cos, sin)

@@ -8,6 +8,10 @@ from lingspec.conformance.mutants._rows_triton import PROFILES, Tensor, activate
 OP = "swiglu"
 
 
-@honest(OP, profile=PROFILES, differs="a Triton kernel of 128 channels a program, one rounding")
-def activates_128_channels_a_program(gate_up: Tensor) -> Tensor:
+@honest(
+    OP,
+    profile=PROFILES,
+    differs="a Triton kernel of 16 rows and 128 channels a program, one rounding",
+)
+def activates_tiles_of_128_channels(gate_up: Tensor) -> Tensor:
     return activated(gate_up)

@@ -28,7 +28,8 @@ def attention_kernel(
     BV: tl.constexpr, PACKED: tl.constexpr, FAULT: tl.constexpr,
 ):  # fmt: skip
     # Computes   causal softmax attention, the last query aligned with the last key.
-    # Program    BT queries of one head of one sequence. Grid (cdiv(T, BT), H, N).
+    # Program    BT queries of one head of one sequence. Grid (cdiv(T, BT), H, N). Keys behind
+    #            the last that its queries see are not loaded.
     # On chip    BT x BV accumulators in float32.
     # Precision  operands and weights in the inputs' dtype, float32 otherwise, one rounding of o.
     # Masking    tokens behind the end and lanes behind K and V load 0 and are not stored.
@@ -53,8 +54,11 @@ def attention_kernel(
         m = tl.full((BT,), -5e4, tl.float32)
     total = tl.zeros((BT,), tl.float32)
     acc = tl.zeros((BT, BV), tl.float32)
-    for begin in range(bos_k, eos_k, BS):
-        s_at = begin + tl.arange(0, BS)
+    past = tl.minimum(bos_k + (tl.program_id(0) + 1) * BT + behind, eos_k)
+    if FAULT == "tail unmasked":
+        past = eos_k
+    for block in range(tl.cdiv(tl.maximum(past - bos_k, 0), BS)):
+        s_at = bos_k + block * BS + tl.arange(0, BS)
         loaded = s_at < eos_k
         if FAULT == "next sequence":
             loaded = s_at < S
@@ -91,7 +95,8 @@ def attention_kernel(
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float, cu_seqlens: Tensor | None = None,
-    cu_seqlens_k: Tensor | None = None, fault: str = "", keys: int = 16, **strides: Any,
+    cu_seqlens_k: Tensor | None = None, fault: str = "", queries: int = 16, keys: int = 16,
+    **strides: Any,
 ) -> Result:  # fmt: skip
     """Launch the kernel of mla_attention; ``strides`` replaces those of an argument."""
     B, T, H, K = q.shape
@@ -105,9 +110,9 @@ def attend(
     layout = [
         strides.get(f"{name}_strides") or x.stride() for name, x in (("q", q), ("k", k), ("v", v))
     ]
-    attention_kernel[triton.cdiv(T, 16), H, N](
+    attention_kernel[triton.cdiv(T, queries), H, N](
         q, k, v, o, lse, cu_seqlens, ends_k, scale, T, S, H, *layout[0], *layout[1], *layout[2],
-        K=K, V=V, BT=16, BS=keys, BK=max(16, triton.next_power_of_2(K)),
+        K=K, V=V, BT=queries, BS=keys, BK=max(16, triton.next_power_of_2(K)),
         BV=max(16, triton.next_power_of_2(V)), PACKED=cu_seqlens is not None, FAULT=fault,
     )  # fmt: skip
     return o, lse
@@ -117,28 +122,32 @@ def attend(
 def decode_kernel(
     q, q_rope, cache, pages, lengths, o, lse, scale, H, G, M,
     q_b, q_h, q_d, r_b, r_h, r_d, c_p, c_g, c_d, p_b,
-    L: tl.constexpr, R: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, BN: tl.constexpr,
-    FAULT: tl.constexpr,
+    L: tl.constexpr, R: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, BH: tl.constexpr,
+    BN: tl.constexpr, FAULT: tl.constexpr,
 ):  # fmt: skip
     # Computes   one query over the rows of a sequence, its latents as keys and values.
-    # Program    one head of one sequence. Grid (B, H).
-    # Precision  float32 throughout, weights in the inputs' dtype, one rounding of o.
-    # Masking    rows behind the length are not loaded, nor are pages behind the last.
+    # Program    BH heads of one sequence. Grid (B, cdiv(H, BH)).
+    # Precision  operands and weights in the inputs' dtype, float32 otherwise, one rounding of o.
+    # Masking    rows behind the length are not loaded, nor are pages behind the last; heads behind
+    #            the last load 0 and are not stored.
     # Integers   offsets into the cache are int64.
     b = tl.program_id(0).to(tl.int64)
-    h = tl.program_id(1).to(tl.int64)
+    h = tl.program_id(1).to(tl.int64) * BH + tl.arange(0, BH)
     length = tl.load(lengths + b).to(tl.int64)
     lane, turn = tl.arange(0, BL), tl.arange(0, BR)
-    query = tl.load(q + b * q_b + h * q_h + lane * q_d, mask=lane < L, other=0.0).to(tl.float32)
-    rope = tl.load(q_rope + b * r_b + h * r_h + turn * r_d, mask=turn < R, other=0.0)
-    m = tl.full((1,), -float("inf"), tl.float32)
-    total = tl.zeros((1,), tl.float32)
-    acc = tl.zeros((BL,), tl.float32)
+    head = (h < H)[:, None]
+    at_q = b * q_b + h[:, None] * q_h + lane[None, :] * q_d
+    query = tl.load(q + at_q, mask=head & (lane[None, :] < L), other=0.0)
+    at_r = b * r_b + h[:, None] * r_h + turn[None, :] * r_d
+    rope = tl.load(q_rope + at_r, mask=head & (turn[None, :] < R), other=0.0)
+    m = tl.full((BH,), -float("inf"), tl.float32)
+    total = tl.zeros((BH,), tl.float32)
+    acc = tl.zeros((BH, BL), tl.float32)
     last = length
     if FAULT == "whole blocks":
         last = tl.where(length > BN, length // BN * BN, length)
-    for begin in range(0, last, BN):
-        j = begin + tl.arange(0, BN)
+    for block in range(tl.cdiv(last, BN)):
+        j = block * BN + tl.arange(0, BN)
         inside = j < length
         loaded = inside
         if FAULT == "whole pages":
@@ -160,23 +169,23 @@ def decode_kernel(
                          mask=loaded[:, None] & (lane[None, :] < L), other=0.0)  # fmt: skip
         rotated = tl.load(cache + row[:, None] + (L + turn[None, :]) * c_d,
                           mask=loaded[:, None] & (turn[None, :] < R), other=0.0)  # fmt: skip
-        keys = latent.to(tl.float32)
-        s = tl.sum(keys * query[None, :], 1)
-        s += tl.sum(rotated.to(tl.float32) * rope.to(tl.float32)[None, :], 1)
-        s = tl.where(inside, s * scale, -float("inf"))
+        s = tl.dot(query, tl.trans(latent), input_precision="ieee")
+        s += tl.dot(rope, tl.trans(rotated), input_precision="ieee")
+        s = tl.where(inside[None, :], s * scale, -float("inf"))
         if FAULT == "zeros as scores":
-            s = tl.where(inside, s, 0.0)
-        new = tl.maximum(m, tl.max(s, 0))
-        p = tl.exp(s - new)
+            s = tl.where(inside[None, :], s, 0.0)
+        new = tl.maximum(m, tl.max(s, 1))
+        p = tl.exp(s - new[:, None])
         keep = tl.exp(m - new)
-        total = total * keep + tl.sum(p, 0)
-        weights = p.to(latent.dtype).to(tl.float32)
-        acc = acc * keep + tl.sum(weights[:, None] * keys, 0)
+        total = total * keep + tl.sum(p, 1)
+        added = tl.dot(p.to(latent.dtype), latent, input_precision="ieee")
+        acc = acc * keep[:, None] + added
         m = new
-    out = acc / tl.where(total == 0.0, 1.0, total)
-    tl.store(o + (b * H + h) * L + lane, out.to(o.dtype.element_ty), mask=lane < L)
+    out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+    at_o = (b * H + h)[:, None] * L + lane[None, :]
+    tl.store(o + at_o, out.to(o.dtype.element_ty), mask=head & (lane[None, :] < L))
     logs = tl.where(total == 0.0, -float("inf"), m + tl.log(total))
-    tl.store(lse + b * H + h + tl.arange(0, 1), logs)
+    tl.store(lse + b * H + h, logs, mask=h < H)
 
 
 def decode(
@@ -189,24 +198,27 @@ def decode(
     o = torch.empty(B, H, L, dtype=q_latent.dtype, device=q_latent.device)
     lse = torch.empty(B, H, dtype=torch.float32, device=q_latent.device)
     if B * H:
-        decode_kernel[B, H](
+        decode_kernel[B, triton.cdiv(H, 16)](
             q_latent, q_rope, cache, pages, lengths, o, lse, scale, H, cache.shape[1],
             pages.shape[1], *q_latent.stride(), *q_rope.stride(), *cache.stride(), pages.stride(0),
-            L=L, R=R, BL=triton.next_power_of_2(L), BR=triton.next_power_of_2(R), BN=block,
-            FAULT=fault,
+            L=L, R=R, BL=max(16, triton.next_power_of_2(L)),
+            BR=max(16, triton.next_power_of_2(R)), BH=16, BN=block, FAULT=fault,
         )  # fmt: skip
     return o, lse
 
 
 @triton.jit
 def merge_kernel(
-    o1, lse1, o2, lse2, o, lse, V: tl.constexpr, BV: tl.constexpr, FAULT: tl.constexpr
-):
-    # Computes   two attentions made one. Program: one row. Grid (rows,).
+    o1, lse1, o2, lse2, o, lse, N,
+    ROWS: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, FAULT: tl.constexpr,
+):  # fmt: skip
+    # Computes   two attentions made one. Program: ROWS rows. Grid (cdiv(N, ROWS),).
     # Precision  float32, one rounding of o. Integers: row offsets are int64.
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, BV)
-    a, b = tl.load(lse1 + row), tl.load(lse2 + row)
+    # Masking    rows >= N and columns >= V load 0 and are not stored.
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BV)[None, :]
+    a = tl.load(lse1 + row, mask=row < N, other=0.0)
+    b = tl.load(lse2 + row, mask=row < N, other=0.0)
     m = tl.maximum(a, b)
     shift = tl.where(m == -float("inf"), 0.0, m)
     if FAULT == "base two":
@@ -215,14 +227,14 @@ def merge_kernel(
         first, second = tl.exp(a - shift), tl.exp(b - shift)
     total = first + second
     whole = tl.where(total == 0.0, 1.0, total)
-    inside = column < V
+    inside = (row < N) & (column < V)
     x = tl.load(o1 + row * V + column, mask=inside, other=0.0).to(tl.float32)
     y = tl.load(o2 + row * V + column, mask=inside, other=0.0).to(tl.float32)
     out = (first / whole) * x + (second / whole) * y
     if FAULT == "64 columns":
-        inside = column < 64
-    tl.store(o + row * V + column, out.to(o.dtype.element_ty), mask=inside & (column < V))
-    tl.store(lse + row, shift + tl.log(total))
+        inside = inside & (column < 64)
+    tl.store(o + row * V + column, out.to(o.dtype.element_ty), mask=inside)
+    tl.store(lse + row, shift + tl.log(total), mask=row < N)
 
 
 def merge(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor, *, fault: str = "") -> Result:
@@ -231,8 +243,11 @@ def merge(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor, *, fault: str = ""
     o = torch.empty(o1.shape, dtype=o1.dtype, device=o1.device)
     lse = torch.empty(lse1.shape, dtype=torch.float32, device=o1.device)
     given = [x.contiguous() for x in (o1, lse1, o2, lse2)]
-    if lse.numel():
-        merge_kernel[(lse.numel(),)](*given, o, lse, V=V, BV=triton.next_power_of_2(V), FAULT=fault)
+    N = lse.numel()
+    if N:
+        merge_kernel[(triton.cdiv(N, 32),)](
+            *given, o, lse, N, ROWS=32, V=V, BV=triton.next_power_of_2(V), FAULT=fault
+        )
     return o, lse
 
 

@@ -17,25 +17,27 @@ Result = tuple[Tensor, Tensor]
 PROFILES: Mapping[str, str] = MappingProxyType(
     {"float32": "fp32", "bfloat16": "bf16-tc", "float16": "fp16-tc"}
 )
+TILE = 8192  # elements of a tile of whole rows, padded channels counted
+MOST_ROWS = 256  # of a tile
 
 
 @triton.jit
 def norm_kernel(
-    x, r, w, y, total, x_b, x_t, x_d, r_b, r_t, r_d, T, D, eps,
-    BLOCK: tl.constexpr, ADD: tl.constexpr, FAULT: tl.constexpr,
+    x, r, w, y, total, x_b, x_t, x_d, r_b, r_t, r_d, N, T, D, eps,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr, FAULT: tl.constexpr,
 ):  # fmt: skip
     # Computes   rms_norm, or with ADD add_rms_norm.
-    # Program    one row of D channels. Grid (B T,).
-    # On chip    BLOCK = next_power_of_2(D) float32.
+    # Program    ROWS rows of D channels. Grid (cdiv(N, ROWS),).
+    # On chip    ROWS x BLOCK float32, BLOCK = next_power_of_2(D).
     # Precision  float32 throughout, one rounding of each result.
-    # Masking    lanes d >= D load 0 and are not stored.
+    # Masking    rows >= N and lanes d >= D load 0 and are not stored.
     # Integers   offsets of rows are int64.
-    row = tl.program_id(0).to(tl.int64)
-    d = tl.arange(0, BLOCK)
-    inside = d < D
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    d = tl.arange(0, BLOCK)[None, :]
+    inside = (row < N) & (d < D)
     loaded = inside
     if FAULT == "lanes unmasked":
-        loaded = (row % T) * D + d < T * D
+        loaded = (row < N) & ((row % T) * D + d < T * D)
     at_x = row // T * x_b + row % T * x_t + d * x_d
     if FAULT == "int32 offsets":
         at_x = (row // T * x_b + row % T * x_t).to(tl.int32).to(tl.int64) + d * x_d
@@ -49,28 +51,29 @@ def norm_kernel(
     length = D
     if FAULT == "padded length":
         length = BLOCK
-    root = tl.rsqrt(tl.sum(h * h, axis=0) / length + eps)
+    root = tl.rsqrt(tl.sum(h * h, axis=1) / length + eps)
     if FAULT == "largest first":
-        root = tl.rsqrt(tl.max(h * h, axis=0) + eps)
-    scaled = h * root * tl.load(w + d, mask=inside, other=0.0).to(tl.float32)
+        root = tl.rsqrt(tl.max(h * h, axis=1) + eps)
+    scaled = h * root[:, None] * tl.load(w + d, mask=d < D, other=0.0).to(tl.float32)
     stored = inside
     if FAULT == "no tail":
-        stored = d < D // 16 * 16
+        stored = inside & (d < D // 16 * 16)
     tl.store(y + row * D + d, scaled.to(y.dtype.element_ty), mask=stored)
 
 
 @triton.jit
 def swiglu_kernel(
-    x, y, x_b, x_t, x_d, T, channels, BLOCK: tl.constexpr, FAULT: tl.constexpr
+    x, y, x_b, x_t, x_d, N, T, channels,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, FAULT: tl.constexpr,
 ):  # fmt: skip
     # Computes   swiglu.
-    # Program    BLOCK channels of one row. Grid (B T, cdiv(I, BLOCK)).
+    # Program    BLOCK channels of ROWS rows. Grid (cdiv(N, ROWS), cdiv(I, BLOCK)).
     # Precision  float32, one rounding.
-    # Masking    lanes i >= channels load 0 and are not stored.
+    # Masking    rows >= N and lanes i >= channels load 0 and are not stored.
     # Integers   offsets of rows are int64.
-    row = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < channels
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    inside = (row < N) & (i < channels)
     at = row // T * x_b + row % T * x_t
     half = channels
     if FAULT == "padded half":
@@ -102,19 +105,23 @@ def norm(
         strides = list(rows.stride())
         if fault == "unit stride":
             strides[2] = 1
-        norm_kernel[(rows.shape[0] * rows.shape[1],)](
-            rows, other, weight, y, total, *strides, *other.stride(), rows.shape[1], D, eps,
-            BLOCK=triton.next_power_of_2(D), ADD=residual is not None, FAULT=fault,
+        N, block = rows.shape[0] * rows.shape[1], triton.next_power_of_2(D)
+        height = min(MOST_ROWS, max(1, TILE // block))
+        norm_kernel[(triton.cdiv(N, height),)](
+            rows, other, weight, y, total, *strides, *other.stride(), N, rows.shape[1], D, eps,
+            ROWS=height, BLOCK=block, ADD=residual is not None, FAULT=fault,
         )  # fmt: skip
     return y, total
 
 
-def activated(gate_up: Tensor, *, fault: str = "", block: int = 128) -> Tensor:
+def activated(gate_up: Tensor, *, fault: str = "", height: int = 16, block: int = 128) -> Tensor:
     """Launch swiglu."""
     I = gate_up.shape[-1] // 2  # noqa: E741 - the letter of the specification
     y = torch.empty((*gate_up.shape[:-1], I), dtype=gate_up.dtype, device=gate_up.device)
     rows = three(gate_up)
     if y.numel():
-        grid = (rows.shape[0] * rows.shape[1], triton.cdiv(I, block))
-        swiglu_kernel[grid](rows, y, *rows.stride(), rows.shape[1], I, BLOCK=block, FAULT=fault)
+        N = rows.shape[0] * rows.shape[1]
+        swiglu_kernel[triton.cdiv(N, height), triton.cdiv(I, block)](
+            rows, y, *rows.stride(), N, rows.shape[1], I, ROWS=height, BLOCK=block, FAULT=fault
+        )
     return y
