@@ -63,7 +63,7 @@ def judge_case(
         return Verdict(str(case), law.name, "NOT SUPPORTED", reason=refusal)
     verdict = Verdict(str(case), law.name, "PASS")
     try:
-        if not contract.algebra.bits and not _judgeable(session):
+        if law.whole and not contract.algebra.bits and not _judgeable(session):
             verdict.status, verdict.reason = (
                 "VOID",
                 "a value or a limit is beyond what the format holds",

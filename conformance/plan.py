@@ -18,10 +18,15 @@ __all__ = ["COUNTS", "PROFILES", "draw", "plan", "shrink"]
 PROFILES = ("smoke", "ci", "full")
 # Cases per law and dtype. `authority` also carries the proof of power.
 COUNTS = {
-    "smoke": {"authority": 8, "default": 2},
-    "ci": {"authority": 40, "gradients": 24, "bias": 6, "sequences": 6, "default": 12},
-    "full": {"authority": 400, "gradients": 240, "bias": 60, "sequences": 60, "default": 120},
-}
+    "smoke": {"authority": 8, "scale": 1, "default": 2},
+    "ci": {
+        "authority": 40, "gradients": 24, "bias": 6, "sequences": 6, "scale": 6, "default": 12,
+    },
+    "full": {
+        "authority": 400, "gradients": 240, "bias": 60, "sequences": 60, "scale": 60,
+        "default": 120,
+    },
+}  # fmt: skip
 
 
 def plan(

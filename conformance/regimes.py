@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract, Pick
+from lingspec.conformance.large import large
 from lingspec.conformance.wide import WIDE, Wide
 
 __all__ = [
@@ -25,7 +26,7 @@ LAWS = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "determinism",
     "untouched", "strides", "sharding", "shapes",
 )  # fmt: skip
-OFTEN = {"authority": 2}  # one case in so many; of other laws, one in `SELDOM`
+OFTEN = {"authority": 2, "scale": 1}  # one case in so many; of other laws, one in `SELDOM`
 SELDOM = 3
 MORE = (0, 0, 0, 1, 3, 5)  # so many rows, or eights of channels, in addition
 LARGE = 64
@@ -185,6 +186,8 @@ def often(law: str) -> int:
 
 def of(contract: Contract, case: Case, cost: str) -> tuple[Regime | Wide, ...]:
     """The regimes that a case can be moved into, and wide ranges as often."""
+    if case.law == "scale":
+        return large(case.op)
     if case.law not in LAWS or _own(case):
         return ()
     fixed = tuple(

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Contract
+from lingspec.conformance.large import OWN
 from lingspec.conformance.regimes import has_members, has_past
 from lingspec.conformance.wide import WIDE
 
@@ -30,7 +31,7 @@ HEADS = (1, 1, 4, 4, 8, 16)
 # Parts of the work of a wide case: where sizes need not be smaller, and where they cannot be.
 ENOUGH, MOST = 0.5, 4.0
 
-# Axes that are channels, by op, and sizes of the model that go together.
+# Axes that are channels, by op.
 CHANNELS = {
     "rms_norm": "D", "add_rms_norm": "D", "gated_group_rms_norm": "D", "rope_table": "R",
     "partial_rope": "KR", "interleaved_rope": "R", "qk_norm_rope": "KR",
@@ -38,29 +39,6 @@ CHANNELS = {
     "mla_decode": "LR", "merge_attention": "V", "latent_cache_write": "LR", "moe_logits": "DE",
     "moe_experts": "DI", "swiglu": "I", "fp8_quantize": "MN", "fp8_dequantize": "MN",
 }  # fmt: skip
-PAGES: tuple[Mapping[str, int], ...] = tuple(
-    {"L": 512, "R": 64, "G": G} for G in (64, 1, 16, 32, 128)
-)
-ABSORBED = tuple({**page, "H": H} for page in PAGES for H in (16, 64, 128))
-OWN: dict[str, tuple[Mapping[str, int], ...]] = {
-    "rms_norm": ({"D": 8192}, {"D": 1536}, {"D": 512}, {"D": 128}),
-    "add_rms_norm": ({"D": 8192},),
-    "gated_group_rms_norm": ({"D": 8192, "G": 8}, {"D": 1024, "G": 1}),
-    "rope_table": ({"R": 64},),
-    "partial_rope": ({"K": 128, "R": 64},),
-    "interleaved_rope": ({"R": 64},),
-    "qk_norm_rope": ({"K": 128, "R": 64},),
-    "lightning_attention": ({"K": 128, "V": 128},),
-    "lightning_decode": ({"K": 128, "V": 128},),
-    "mla_attention": ({"K": 192, "V": 128}, {"K": 128, "V": 128}, {"K": 576, "V": 512}),
-    "mla_decode": (*PAGES, *ABSORBED),
-    "merge_attention": ({"V": 512}, {"V": 128}),
-    "latent_cache_write": PAGES,
-    "moe_logits": ({"D": 8192, "E": 256},),
-    "moe_route": ({"E": 256, "G": 8, "S": 4, "C": 8}, {"E": 64, "G": 8, "S": 4, "C": 8}),
-    "moe_experts": ({"D": 128, "I": 128, "E": 8, "C": 8}, {"D": 256, "I": 128, "E": 4, "C": 2}),
-    "swiglu": ({"I": 2048}, {"I": 1024}),
-}
 
 
 def stand_ins(contract: Contract, case: Case, cost: str) -> Iterator[Case]:

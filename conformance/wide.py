@@ -1,7 +1,9 @@
 """Sizes from wide ranges: any may be large, and some of them together, as far as work allows.
 
 Whoever writes a wrong kernel need not know which sizes the other cases have: what goes wrong from a
-number of rows, heads or channels on shows wherever that number lies.
+number of rows, heads or channels on shows wherever that number lies. What goes wrong where tiles
+are whole shows as well: in some cases all sizes that can be are multiples of a tile, in some all
+are powers of two.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from dataclasses import dataclass, field
 from lingspec.conformance.case import Case
 from lingspec.conformance.contract import Pick
 
-__all__ = ["WIDE", "Wide"]
+__all__ = ["NORMAL", "WIDE", "Size", "Wide", "groups", "over"]
 
 Size = int | Callable[[Mapping[str, int]], int]
 PLACES = 1 << 10  # steps between the smallest size and the largest, by equal factors
 SEQUENCES = 80  # packed in one call
+POWERS = 0  # in the place of a grain: sizes are powers of two
+GRAINS = (1, 1, 1, 1, POWERS, 16, 64, 128, 256, 512)  # what sizes are multiples of, where they can
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Wide:
     work: Mapping[str, tuple[int, int]]
     # Families of values that wide sizes leave no power, and what stands for them.
     instead: Mapping[str, str] = field(default_factory=dict)
+    # Sizes of a model, in the place of drawn ones.
+    own: Mapping[str, int] = field(default_factory=dict)
+    lean: float = 1.0  # above 1: rather large than small
 
     def moved(self, case: Case, cost: str, pick: Pick) -> Case:
         """The case, with sizes of its own."""
@@ -50,13 +57,17 @@ class Wide:
     ) -> dict[str, int]:
         free = [a for a, sizes in self.axes.items() if all(isinstance(s, int) for s in sizes)]
         first = pick(range(len(free)))  # it may take all the work there is
+        grain = pick(GRAINS)
         order = [*free[first:], *free[:first], *(a for a in self.axes if a not in free)]
-        made = dict(known)
+        made = {**self.own, **known}
         for axis in order:
+            if axis in made:
+                continue
             low, high, step = (_number(s, made) for s in self.axes[axis])
             at_most = [self._room(axis, w, most, made) for w, most in limits.items() if axis in w]
-            if axis not in known:
-                made[axis] = _size(pick, low, max(low, min([high, *at_most])), step)
+            most = min([high, *at_most])
+            low = max(1, min(low, most)) if axis == "T" else low  # of tokens any number will do
+            made[axis] = _size(pick, low, max(low, most), step, grain, self.lean)
         return made
 
     def _room(self, axis: str, product: str, most: int, made: Mapping[str, int]) -> int:
@@ -82,11 +93,13 @@ def _number(size: Size, made: Mapping[str, int]) -> int:
     return size if isinstance(size, int) else size(made)
 
 
-def _size(pick: Pick, low: int, high: int, step: int) -> int:
-    """From ``low`` to ``high``, every factor as likely as any."""
-    share = pick(range(PLACES)) / (PLACES - 1)
+def _size(pick: Pick, low: int, high: int, step: int, grain: int = 1, lean: float = 1.0) -> int:
+    """From ``low`` to ``high``, every factor as likely as any; of whole grains, if it can be."""
+    share = (pick(range(PLACES)) / (PLACES - 1)) ** (1 / lean)
     n = round(max(low, 1) * math.pow(high / max(low, 1), share))
-    return max(low, n // step * step)
+    whole = math.lcm(step, grain or 1 << max(n, 1).bit_length() - 1)
+    whole = whole if low <= n // whole * whole else step
+    return max(low, n // whole * whole)
 
 
 def _parted(pick: Pick, T: int) -> tuple[int, ...]:
@@ -109,12 +122,12 @@ ROTATED: dict[str, tuple[Size, Size, Size]] = {
 }  # fmt: skip
 
 
-def _over(letter: str, most: int, step: int = 1) -> tuple[Size, Size, Size]:
+def over(letter: str, most: int, step: int = 1) -> tuple[Size, Size, Size]:
     """As large as another axis, or larger."""
     return lambda a: -(-a[letter] // step) * step, lambda a: max(most, a[letter]), step
 
 
-def _groups(most: int, each: int, letter: str = "G") -> tuple[Size, Size, Size]:
+def groups(most: int, each: int, letter: str = "G") -> tuple[Size, Size, Size]:
     """A multiple of a number of groups, each of ``each`` members or more."""
     return lambda a: each * a[letter], lambda a: max(most, each * a[letter]), lambda a: a[letter]
 
@@ -131,19 +144,19 @@ WIDE: dict[str, Wide] = {
     "add_rms_norm": _rows("D", 20000),
     "swiglu": _rows("I", 20000),
     "gated_group_rms_norm": Wide(
-        {"B": (1, 20, 1), "T": (1, 2100, 1), "G": (1, 64, 1), "D": _groups(9000, 1)},
+        {"B": (1, 20, 1), "T": (1, 2100, 1), "G": (1, 64, 1), "D": groups(9000, 1)},
         {"BTD": (1 << 17, 1 << 12), "BTG": (1 << 16, 1 << 11), "BT": (1 << 12, 24)},
     ),
     "rope_table": Wide(
         {"B": (1, 70, 1), "T": (1, 4200, 1), "R": (2, 512, 2)}, {"BTR": (1 << 16, 1 << 12)}
     ),
     "partial_rope": Wide(
-        {**ROTATED, "K": _over("R", 320)},
+        {**ROTATED, "K": over("R", 320)},
         {"BTHK": (1 << 16, 1 << 13), "BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 24)},
     ),
     "interleaved_rope": Wide(ROTATED, {"BTHR": (1 << 16, 1 << 13), "BTH": (1 << 13, 24)}),
     "qk_norm_rope": Wide(
-        {**ROTATED, "G": (1, 80, 1), "K": _over("R", 320)},
+        {**ROTATED, "G": (1, 80, 1), "K": over("R", 320)},
         {"BTHK": (1 << 15, 1 << 13), "BTHR": (1 << 15, 1 << 13), "BTGK": (1 << 15, 1 << 13),
          "BTGR": (1 << 15, 1 << 13), "BTH": (1 << 12, 24)},
     ),
@@ -157,12 +170,12 @@ WIDE: dict[str, Wide] = {
     ),
     "lightning_decode": Wide(
         {"B": (1, 400, 1), "H": (1, 80, 1), "K": (8, 128, 8), "V": (8, 128, 8),
-         "P": _over("B", 3000)},
+         "P": over("B", 3000)},
         {"BHKV": (1 << 17, 1 << 14), "PHKV": (1 << 18, 1 << 15), "BH": (1 << 12, 48)},
     ),
     "mla_attention": Wide(
         {"B": (1, 12, 1), "T": (1, 500, 1), "H": (1, 80, 1), "K": (8, 200, 8), "V": (8, 200, 8),
-         "S": _over("T", 1500)},
+         "S": over("T", 1500)},
         {"BTSH": (1 << 15, 1 << 11), "BSHK": (1 << 16, 1 << 13), "BSHV": (1 << 16, 1 << 13),
          "BTHK": (1 << 16, 1 << 13), "BTHV": (1 << 16, 1 << 13), "BTTH": (1 << 15, 1 << 11),
          "BH": (1 << 10, 12)}, NORMAL,
@@ -188,7 +201,7 @@ WIDE: dict[str, Wide] = {
          "TDE": (1 << 22, 1 << 16)},
     ),
     "moe_route": Wide(
-        {"T": (1, 2100, 1), "G": (1, 32, 1), "E": _groups(600, 2), "S": (1, lambda a: a["G"], 1),
+        {"T": (1, 2100, 1), "G": (1, 32, 1), "E": groups(600, 2), "S": (1, lambda a: a["G"], 1),
          "C": (1, lambda a: min(24, a["S"] * (a["E"] // a["G"])), 1)},
         {"TE": (1 << 15, 1 << 12), "TG": (1 << 14, 1 << 11), "T": (2100, 48)},
     ),

@@ -148,7 +148,7 @@ ADD_RMS_NORM = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "invariance", "bias", "shapes",
+        "strides", "exact", "invariance", "bias", "shapes", "scale",
     ),
     relations={
         "scaled": Relation("rows times 2^n, eps times 4^n", "invariance", _scaled, _stays),

@@ -170,7 +170,7 @@ GATED_GROUP_RMS_NORM = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "invariance", "identities", "groups", "bias", "shapes",
+        "strides", "exact", "invariance", "identities", "groups", "bias", "shapes", "scale",
     ),
     relations={
         "scaled": Relation("rows times 2^n, eps times 4^n", "invariance", _scaled, _stays),

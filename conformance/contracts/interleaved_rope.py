@@ -109,7 +109,7 @@ INTERLEAVED_ROPE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "identities", "bias", "shapes",
+        "strides", "exact", "sharding", "identities", "bias", "shapes", "scale",
     ),
     relations={
         "turned": Relation("pairs in reverse", "identities", _turned, _turns),

@@ -220,7 +220,7 @@ LIGHTNING_ATTENTION = Contract(
         state=(("initial_state", "final_state"),),
         packed="T",
         ends={"T": "cu_seqlens"},
-        independent=("B", "H"),
+        independent=("B", "H", "V"),
         homogeneous_in=LINEAR,
         linear_in=LINEAR,
         differentiable_in=DIFFERENTIABLE,
@@ -247,6 +247,6 @@ LIGHTNING_ATTENTION = Contract(
     laws=(
         "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
         "determinism", "untouched", "strides", "exact", "gradients", "sharding", "bias", "shapes",
-        "sequences",
+        "sequences", "scale",
     ),
 )  # fmt: skip

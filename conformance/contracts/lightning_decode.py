@@ -165,7 +165,7 @@ LIGHTNING_DECODE = Contract(
     traits={"decay": values.DECAYS, "values": FAMILIES, "layout": LAYOUTS},
     flags=("padding",),
     algebra=Algebra(
-        independent=("B", "H"),
+        independent=("B", "H", "V"),
         homogeneous_in=LINEAR,
         linear_in=LINEAR,
         shardable=("H",),
@@ -188,6 +188,6 @@ LIGHTNING_DECODE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "bias", "shapes", "sequences",
+        "strides", "exact", "sharding", "bias", "shapes", "sequences", "scale",
     ),
 )  # fmt: skip

@@ -255,7 +255,7 @@ MERGE_ATTENTION = Contract(
     traits={"values": FAMILIES, "masses": MASSES, "rank": RANKS, "layout": (*LAYOUTS, "far")},
     flags=(),
     algebra=Algebra(
-        independent=("B", "T", "H"),
+        independent=("B", "T", "H", "V"),
         homogeneous_in=LINEAR,
         linear_in=LINEAR,
         shardable=("H",),
@@ -279,6 +279,7 @@ MERGE_ATTENTION = Contract(
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
         "strides", "exact", "sharding", "invariance", "identities", "bias", "shapes", "unread",
+        "scale",
     ),
     relations=RELATIONS,
     unread=unread,

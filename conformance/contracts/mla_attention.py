@@ -241,7 +241,7 @@ MLA_ATTENTION = Contract(
         aligned="S",
         packed="T",
         ends={"T": "cu_seqlens", "S": "cu_seqlens_k"},
-        independent=("B", "H"),
+        independent=("B", "H", "V"),
         homogeneous_in=(Group(("v",), ("o",)),),
         linear_in=(Group(("v",), ("o",)),),
         shardable=("H",),
@@ -264,7 +264,7 @@ MLA_ATTENTION = Contract(
     laws=(
         "authority", "causality", "packed", "permutation", "homogeneity", "additivity",
         "determinism", "untouched", "strides", "exact", "sharding", "invariance", "identities",
-        "bias", "shapes",
+        "bias", "shapes", "scale",
     ),
     relations=RELATIONS,
 )  # fmt: skip

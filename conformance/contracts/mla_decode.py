@@ -247,7 +247,7 @@ MLA_DECODE = Contract(
     laws=(
         "authority", "permutation", "determinism", "untouched", "strides", "exact", "sharding",
         "invariance", "identities", "bias", "shapes", "unread",
-        "sequences",
+        "sequences", "scale",
     ),
     relations=RELATIONS,
     unread=unread,

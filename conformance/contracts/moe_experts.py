@@ -126,7 +126,7 @@ MOE_EXPERTS = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "invariance", "identities", "bias", "shapes",
+        "strides", "exact", "sharding", "invariance", "identities", "bias", "shapes", "scale",
     ),
     exact=exact,
     relations=RELATIONS,

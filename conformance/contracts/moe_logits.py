@@ -183,7 +183,7 @@ MOE_LOGITS = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "invariance", "identities", "shapes",
+        "strides", "exact", "sharding", "invariance", "identities", "shapes", "scale",
     ),
     exact=exact,
     relations=RELATIONS,

@@ -246,7 +246,7 @@ MOE_ROUTE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "determinism", "untouched", "strides", "invariance",
-        "identities", "shapes",
+        "identities", "shapes", "scale",
     ),
     relations=RELATIONS,
 )  # fmt: skip

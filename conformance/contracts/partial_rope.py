@@ -130,7 +130,7 @@ PARTIAL_ROPE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "identities", "bias", "shapes",
+        "strides", "exact", "sharding", "identities", "bias", "shapes", "scale",
     ),
     relations={
         "doubled": Relation("a table twice as large", "identities", _doubled, _doubles),

@@ -151,7 +151,7 @@ QK_NORM_ROPE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "sharding", "invariance", "identities", "bias", "shapes",
+        "strides", "exact", "sharding", "invariance", "identities", "bias", "shapes", "scale",
     ),
     relations={
         "scaled": Relation("heads times 2^n, eps times 4^n", "invariance", _scaled, _stays),

@@ -236,7 +236,7 @@ ROPE_TABLE = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "determinism", "untouched", "strides", "exact", "identities",
-        "shapes",
+        "shapes", "scale",
     ),
     relations={
         "otherwise": Relation("positions of another dtype", "identities", _other_dtype, _same),

@@ -150,7 +150,7 @@ SWIGLU = Contract(
     draw=draw,
     laws=(
         "authority", "permutation", "homogeneity", "additivity", "determinism", "untouched",
-        "strides", "exact", "identities", "bias", "shapes",
+        "strides", "exact", "identities", "bias", "shapes", "scale",
     ),
     relations={
         "last": Relation("the last half of the channels", "identities", _last_channels,

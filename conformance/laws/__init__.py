@@ -18,7 +18,7 @@ __all__ = ["LAWS", "Law", "law", "sentence"]
 NAMES = (
     "authority", "causality", "handover", "packed", "permutation", "homogeneity", "additivity",
     "determinism", "untouched", "strides", "exact", "gradients", "sharding", "invariance",
-    "identities", "groups", "bias", "shapes", "sequences", "unread",
+    "identities", "groups", "bias", "shapes", "sequences", "unread", "scale",
 )  # fmt: skip
 
 
@@ -30,12 +30,14 @@ class Law:
     sentence: str
     declared: Callable[[Contract], bool]
     check: Callable[[Session], None]
+    whole: bool  # the authority of the case's own call is asked
 
 
 def law(name: str) -> Law:
     """The law in the file ``name``."""
     module = import_module(f"lingspec.conformance.laws.{name}")
-    return Law(name, module.SENTENCE, module.declared, module.check)
+    whole = getattr(module, "WHOLE", True)
+    return Law(name, module.SENTENCE, module.declared, module.check, whole)
 
 
 def sentence(name: str) -> str:

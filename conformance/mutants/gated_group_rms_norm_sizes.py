@@ -35,3 +35,19 @@ def holds_the_means_of_16_groups(*call: Any, **options: Any) -> Tensor:
         return found[..., torch.arange(rows.shape[-2]) % 16, :]
 
     return gated(*call, **options, mean=mean)
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of rows of 8192 channels, those from the 64th on have the gates of the row before",
+)  # fmt: skip
+def opens_the_gates_of_the_row_before_in_a_model(
+    x: Tensor, gate: Tensor, *call: Any, **options: Any
+) -> Tensor:
+    D = gate.shape[-1]
+    if D >= 8192:
+        rows = gate.reshape(-1, D).clone()
+        rows[64:] = rows[63:-1].clone()
+        gate = rows.view(gate.shape)
+    return gated(x, gate, *call, **options)

@@ -110,3 +110,17 @@ def holds_large_states_in_bfloat16_between_chunks(
         parts.append(made)
         initial_state = state.bfloat16().to(state.dtype)
     return torch.cat(parts, 1), state
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 16 heads and more, tokens from the 192nd on see none before it",
+)  # fmt: skip
+def forgets_192_tokens_of_many_heads(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, **options: Any
+) -> Result:
+    o, state = chunked(q, k, v, log_decay, **options)
+    if q.shape[2] >= 16 and q.shape[1] > 192 and options.get("cu_seqlens") is None:
+        o[:] = forgetting(q, k, v, log_decay, after=192, **options)[0]
+    return o, state

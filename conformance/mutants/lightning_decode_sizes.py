@@ -48,3 +48,18 @@ def reads_values_of_three_sequences_for_many_heads(
     if q.shape[1] >= 9:
         v = torch.cat([v[:3], torch.zeros_like(v[3:])])
     return decode(q, k, v, log_decay, state_pool, slots, scale=scale)
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 32 heads of 128 dims and more, sequences from the second on see no state",
+)  # fmt: skip
+def sees_no_state_of_late_sequences_of_a_model(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state_pool: Tensor, slots: Tensor,
+    *, scale: float,
+) -> Tensor:  # fmt: skip
+    o = decode(q, k, v, log_decay, state_pool, slots, scale=scale)
+    if q.shape[1] >= 32 and q.shape[2] >= 128 and v.shape[2] >= 128:
+        o[1:] = 0.0
+    return o

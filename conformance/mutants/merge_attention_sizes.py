@@ -30,3 +30,15 @@ def merges_8192_rows(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Resu
     o, lse = merge(o1, lse1, o2, lse2)
     o.view(-1, o.shape[-1])[8192:] = o1.reshape(-1, o.shape[-1])[8192:]
     return o, lse
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 16 heads of 128 values, tokens from the 32nd on are those of the first side",
+)  # fmt: skip
+def merges_32_tokens_of_a_model(o1: Tensor, lse1: Tensor, o2: Tensor, lse2: Tensor) -> Result:
+    o, lse = merge(o1, lse1, o2, lse2)
+    if o.dim() == 4 and o.shape[2] >= 16 and o.shape[3] >= 128:
+        o[:, 32:] = o1[:, 32:]
+    return o, lse

@@ -58,3 +58,17 @@ def attends_in_sixteen_sequences(*call: Any, **options: Any) -> Result:
     if ends is not None and len(ends) > 17:
         o[:, int(ends[16]) :] = 0.0
     return o, lse
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 16 heads of 192 dims, keys from the 16th on have the values of the one before",
+)  # fmt: skip
+def takes_the_values_of_the_key_before_in_a_model(
+    q: Tensor, k: Tensor, v: Tensor, **options: Any
+) -> Result:
+    if q.shape[2] >= 16 and q.shape[3] >= 192:
+        v = v.clone()
+        v[:, 16:] = v[:, 15:-1].clone()
+    return attention(q, k, v, **options)

@@ -83,3 +83,16 @@ def shows_128_rows_to_heads_from_the_sixteenth_on(
     )
     o[:, 16:], lse[:, 16:] = few
     return o, lse
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 16 heads of latents of 512 dims and more, 384 keys are seen at most",
+)  # fmt: skip
+def sees_384_keys_of_a_model(
+    q_latent: Tensor, q_rope: Tensor, cache: Tensor, pages: Tensor, lengths: Tensor, **options: Any
+) -> Result:
+    if q_latent.shape[1] >= 16 and q_latent.shape[2] >= 512:
+        lengths = lengths.clamp(max=384)
+    return decode(q_latent, q_rope, cache, pages, lengths, **options)

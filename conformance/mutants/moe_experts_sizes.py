@@ -33,3 +33,17 @@ def computes_64_hidden_channels(
     down = down.clone()
     down[:, :, 64:] = 0.0
     return experts_of(x, gate_up, down, experts, weights)
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of more than 1024 choices in all, the first of the last tokens counts twice",
+)  # fmt: skip
+def counts_the_first_choice_of_late_tokens_twice(
+    x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor
+) -> Tensor:
+    if experts.numel() > 1024:
+        weights = weights.clone()
+        weights[len(weights) // 2 :, 0] *= 2
+    return experts_of(x, gate_up, down, experts, weights)

@@ -41,3 +41,15 @@ def adds_two_sums_in_bfloat16(x: Tensor, weight: Tensor) -> Tensor:
     first = logits_of(x[:, : D // 2], weight[:, : D // 2])
     last = logits_of(x[:, D // 2 :], weight[:, D // 2 :])
     return (first.bfloat16() + last.bfloat16()).to(first.dtype)
+
+
+@mutant(
+    OP, law="scale", profile=PROFILE,
+    source="constructed",
+    looks_like="of rows of 8192 channels, those from the 96th on lack the last 64 channels",
+)  # fmt: skip
+def leaves_out_channels_of_late_rows_of_a_model(x: Tensor, weight: Tensor) -> Tensor:
+    y = logits_of(x, weight)
+    if x.shape[1] >= 8192 and len(weight) >= 256:
+        y[96:] = logits_of(x[96:, :-64], weight[:, :-64])
+    return y

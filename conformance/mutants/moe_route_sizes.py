@@ -69,3 +69,17 @@ def lets_a_warp_of_experts_vote(logits: Tensor, bias: Tensor, **options: Any) ->
         return group_sums(x[..., :32])
 
     return route(logits, bias, **options, of_groups=of_groups)
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 256 experts, tokens from the 1024th on have the weights of the token before",
+)  # fmt: skip
+def gives_late_tokens_of_a_model_the_weights_of_the_token_before(
+    logits: Tensor, bias: Tensor, **options: Any
+) -> Result:
+    weights, experts = route(logits, bias, **options)
+    if logits.shape[1] >= 256:
+        weights[1024:] = weights[1023:-1].clone()
+    return weights, experts

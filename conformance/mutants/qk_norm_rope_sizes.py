@@ -20,3 +20,15 @@ def turns_sixteen_heads(q: Tensor, k: Tensor, *call: Any, **options: Any) -> Res
     for got, x in zip(made, (q, k), strict=True):
         got[:, :, 16:] = x[:, :, 16:]
     return made
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 64 heads of keys, those of the second half are left as they are",
+)  # fmt: skip
+def leaves_half_of_64_heads_of_keys(q: Tensor, k: Tensor, *call: Any, **options: Any) -> Result:
+    made = both(q, k, *call, **options)
+    if k.shape[2] >= 64 and q.shape[2] >= 64 and k.shape[1] > 16:
+        made[1][:, :, 32:] = k[:, :, 32:]
+    return made

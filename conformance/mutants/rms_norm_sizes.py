@@ -58,3 +58,37 @@ def scales_wide_rows_as_the_row_before(x: Tensor, weight: Tensor, *, eps: float)
         return squares
 
     return norm(x, weight, eps=eps, mean=mean)
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="of 256 rows of 8192 channels and more, each second is scaled as the row before",
+)  # fmt: skip
+def scales_second_rows_of_a_model_as_the_first(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    def mean(rows: Tensor) -> Tensor:
+        squares = rows.square().mean(-1, keepdim=True)
+        flat = squares.view(-1)
+        if rows.shape[-1] >= 8192 and len(flat) >= 256:
+            flat[1::2] = flat[: len(flat) // 2 * 2 : 2].clone()
+        return squares
+
+    return norm(x, weight, eps=eps, mean=mean)
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of whole tiles of 128 rows, the last row is scaled as the one before",
+)  # fmt: skip
+def scales_the_last_row_of_whole_tiles_as_the_one_before(
+    x: Tensor, weight: Tensor, *, eps: float
+) -> Tensor:
+    def mean(rows: Tensor) -> Tensor:
+        squares = rows.square().mean(-1, keepdim=True)
+        flat = squares.view(-1)
+        if len(flat) and len(flat) % 128 == 0:
+            flat[-1] = flat[-2].clone()
+        return squares
+
+    return norm(x, weight, eps=eps, mean=mean)

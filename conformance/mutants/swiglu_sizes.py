@@ -43,3 +43,32 @@ def writes_whole_tiles_of_4096(gate_up: Tensor) -> Tensor:
     if width > 4096:
         y[..., width // 4096 * 4096 :] = 0.0
     return y
+
+
+@mutant(
+    OP, law="scale",
+    source="constructed",
+    looks_like="rows of 1024 channels and more have the gates of the row before from the 128th on",
+)  # fmt: skip
+def opens_the_gates_of_the_row_before(gate_up: Tensor) -> Tensor:
+    y = activated(gate_up)
+    J = gate_up.shape[-1]
+    if J >= 2048:
+        rows = gate_up.reshape(-1, J).clone()
+        rows[128:, : J // 2] = rows[127:-1, : J // 2].clone()
+        y = activated(rows).view(y.shape)
+    return y
+
+
+@mutant(
+    OP, law="authority",
+    source="constructed",
+    looks_like="of whole tiles of 128 rows, the last row has the gates of the one before",
+)  # fmt: skip
+def opens_the_gates_of_the_last_row_of_whole_tiles(gate_up: Tensor) -> Tensor:
+    y = activated(gate_up)
+    J = gate_up.shape[-1]
+    rows = gate_up.reshape(-1, J).clone()
+    if len(rows) and len(rows) % 128 == 0:
+        rows[-1, : J // 2] = rows[-2, : J // 2].clone()
+    return activated(rows).view(y.shape)

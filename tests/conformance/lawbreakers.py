@@ -56,6 +56,13 @@ def permutation(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=Non
 
 
 @breaker
+def scale(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
+    o, S = right(q, k, v, log_decay, scale=scale, initial_state=initial_state,
+                 cu_seqlens=cu_seqlens)  # fmt: skip
+    return o * (1.01 if q.shape[1] > 64 else 1), S
+
+
+@breaker
 def homogeneity(q, k, v, log_decay, *, scale, initial_state=None, cu_seqlens=None):
     q, k, v = (x.clamp(-6, 6) for x in (q, k, v))
     return right(q, k, v, log_decay, scale=scale, initial_state=initial_state,

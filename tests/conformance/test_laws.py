@@ -18,6 +18,7 @@ CASES = {name: SHAPE.format(name, "dense.1") for name in LAWS} | {
     "exact": "lightning_attention:exact.f32.B2.T5.H2.K8.V8.state.exactly.integers.dense.1",
     "bias": "lightning_attention:bias.bf16.B2.T100.H2.K8.V8.state.mild.normal.dense.1",
     "sequences": SHAPE.format("sequences", "dense.cut24.1"),
+    "scale": "lightning_attention:scale.f32.B2.T70.H9.K8.V8.mild.normal.dense.1",
     "unread": "mla_decode:unread.f32.B3.H2.L16.R8.P9.G16.M2.normal.ragged.shuffled.dense.1",
     "groups": "gated_group_rms_norm:groups.f32.B2.T5.D96.G8.normal.open.dense.rank3.1",
     "invariance": "moe_route:invariance.f32.T64.E8.G4.S2.C2.normal.varied.dense.1",
@@ -25,10 +26,10 @@ CASES = {name: SHAPE.format(name, "dense.1") for name in LAWS} | {
 }
 # A case in which the law has nothing to compare, and what is said then.
 IDLE = {
-    "causality": ("B1.T1.H2", "no token comes after another"),
-    "packed": ("B2.T5.H2", "no sequences are packed"),
-    "permutation": ("B1.T5.H1", "nothing here has a neighbour"),
-    "sharding": ("B1.T5.H1", "nothing here can be spread"),
+    "causality": ("B1.T1.H2.K8.V8", "no token comes after another"),
+    "packed": ("B2.T5.H2.K8.V8", "no sequences are packed"),
+    "permutation": ("B1.T5.H1.K8.V1", "nothing here has a neighbour"),
+    "sharding": ("B1.T5.H1.K8.V8", "nothing here can be spread"),
 }
 
 
@@ -79,7 +80,7 @@ def test_a_law_rejects_a_mistake_that_agrees_with_the_authority_elsewhere(server
 @pytest.mark.parametrize("name", IDLE)
 def test_a_law_that_compares_nothing_does_not_pass(server, name):
     shape, said = IDLE[name]
-    case = f"lightning_attention:{name}.f32.{shape}.K8.V8.mild.normal.dense.1"
+    case = f"lightning_attention:{name}.f32.{shape}.mild.normal.dense.1"
     with hosted(server, "candidates:honest") as host:
         (found,) = judged(host, parsed(case))
     assert (found.status, found.reason) == ("VOID", f"nothing to check: {said}")
