@@ -23,7 +23,7 @@ from lingspec.conformance.accuracy.profiles import Profile
 from lingspec.conformance.accuracy.running import Running, running
 from lingspec.conformance.case import Call, Case, CaseError, dtype_of
 from lingspec.conformance.contract import Contract, Pick, Relation, TensorSpec, Values
-from lingspec.conformance.contracts._configs import BASE, DRAWN, config_of, told
+from lingspec.conformance.contracts._configs import BASE, DRAWN, SIZES, config_of, layer_of, told
 from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
@@ -44,6 +44,7 @@ LAWS = (
 SIGNATURE = "(x[B,T,D], weights, config, *, layer, positions[B,T], cache=None) -> y[B,T,D]"
 LAYOUTS = ("dense", "fused", "padded", "stepped", "transposed")
 OFFSETS = (0, 1, 255, 257, 4000)
+FAR = {"f64": 100_000, "f32": 20_000}  # in float32 an angle is known to a thousandth there
 
 
 def weights_of(
@@ -81,7 +82,8 @@ def cache_of(
 def positions_of(case: Case) -> Tensor:
     """Those of the tokens behind a cache, or from some offset on; of a tree of drafts, any."""
     a, g = case.axes, values.rng(case.seed, "positions")
-    apart = OFFSETS[case.seed % len(OFFSETS)] + 3 * torch.arange(a["B"])[:, None]
+    offsets = (*OFFSETS, *OFFSETS[:4], FAR.get(case.dtype, 0))
+    apart = offsets[case.seed % len(offsets)] + 3 * torch.arange(a["B"])[:, None]
     steps = torch.arange(a["T"]).expand(a["B"], a["T"])
     if "tree" in case.flags:  # neither what the cache counts nor one after the other
         steps = torch.randint(0, 3, (a["B"], a["T"]), generator=g).cumsum(-1)
@@ -118,7 +120,7 @@ class Composite:
         a, config = case.axes, config_of(case.traits["config"], case.seed)
         if a["L"] not in self.layers:
             raise CaseError(f"case {str(case)!r} has L = {a['L']}, but must have {self.layers}")
-        g, dtype = values.rng(case.seed), case.torch_dtype
+        g, dtype, layer = values.rng(case.seed), case.torch_dtype, layer_of(config, a["L"])
         shape = (a["B"], a["T"], config.hidden_size)
         tensors: dict[str, Tensor] = {}
         names = ("x", "embedded") if self.embedded else ("x",)
@@ -128,12 +130,12 @@ class Composite:
             layout = values.layout_of(case, turn, len(names))
             tensors[name] = values.laid_out(x.to(dtype), layout)
         tensors["positions"] = positions_of(case)
-        stored = (name for name, _ in layer_tensors(config, a["L"]))
+        stored = (name for name, _ in layer_tensors(config, layer))
         tensors |= weights_of(config, stored, case.seed, dtype)
         if "cache" in case.flags:
-            kind = "rows" if config.is_mla(a["L"]) else "state"
-            tensors[f"cache.{kind}"] = cache_of(config, a["L"], a, g, dtype)
-        params = {"config": told(config), "layer": a["L"]}
+            kind = "rows" if config.is_mla(layer) else "state"
+            tensors[f"cache.{kind}"] = cache_of(config, layer, a, g, dtype)
+        params = {"config": told(config), "layer": layer}
         return Call(case.op, tensors, params)
 
     def draw(self, pick: Pick, law: str, cost: str, dtype: str) -> Case:
@@ -147,7 +149,9 @@ class Composite:
         elif law != "causality":
             counts = (1, *counts)
         layer = pick(self.layers)
-        cached = self.cached and (law == "handover" or pick((False, False, True)))
+        often = (False, True) if law == "strides" else (False, False, True)
+        often = (False,) if law == "invariance" else often  # positions follow from a cache
+        cached = self.cached and (law == "handover" or pick(often))
         axes = {"B": B, "T": pick(counts), "L": layer, "S": pick((0, 1, 5, 16)) if cached else 0}
         traits = {
             "config": pick(DRAWN), "values": pick(FAMILIES),
@@ -156,7 +160,7 @@ class Composite:
         cut = pick(range(33)) if law in ("causality", "handover") else 0
         flags = {"cache"} if cached else set()
         flags |= {"tree"} if pick((False, False, False, True)) else set()
-        seed = pick(range(0x10000))
+        seed = pick(range(SIZES)) * SIZES + pick(range(SIZES))
         return Case(self.op, dtype, axes, traits, frozenset(flags), None, cut, seed, law)
 
     # -- authority ---------------------------------------------------------------------------

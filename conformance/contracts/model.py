@@ -28,7 +28,7 @@ from lingspec.conformance.contracts._composite import (
     positions_of,
     weights_of,
 )  # fmt: skip
-from lingspec.conformance.contracts._configs import BASE, CONFIGS, config_of, told
+from lingspec.conformance.contracts._configs import BASE, CONFIGS, SIZES, config_of, told
 from lingspec.conformance.contracts._margins import near_ties, open_where
 from lingspec.reference.cache import LatentCache, LightningCache
 from lingspec.reference.config import LingConfig
@@ -39,18 +39,26 @@ from lingspec.reference.precision import work
 
 __all__ = ["MODEL"]
 
-# Lightning and dense, MLA with experts, Lightning with experts, MLA.
 WHOLE = dataclasses.replace(BASE, num_hidden_layers=4, num_nextn_predict_layers=0)
+# Four layers: Lightning and MLA in turn, the last alone with MLA, two of it behind a group.
+DEPTHS = tuple(
+    {"layer_group_size": group, "num_hidden_layers": layers, "first_k_dense_replace": dense}
+    for group, layers, dense in ((2, 4, 1), (4, 4, 0), (2, 5, 2), (3, 5, 1))
+)
 ALL_CONFIGS: dict[str, dict[str, Any]] = {
     **CONFIGS,
     "tied": {"tie_word_embeddings": True},
+    "drafting": {"num_nextn_predict_layers": 1},
     "coarse": {"rms_norm_eps": 0.1},  # so that it shows in norms of large activations
 }
+ALL_DRAWN = tuple(n for n in (*ALL_CONFIGS, "yarn") if n != "router")  # too many weights
 CACHES = tuple(
-    TensorSpec(f"cache.{n}.rows", "BSZ", "input", optional=True)
-    if WHOLE.is_mla(n)
-    else TensorSpec(f"cache.{n}.state", "BHKV", "state", optional=True)
-    for n in range(WHOLE.num_hidden_layers)
+    spec
+    for n in range(max(depth["num_hidden_layers"] for depth in DEPTHS))
+    for spec in (
+        TensorSpec(f"cache.{n}.rows", "BSZ", "input", optional=True),
+        TensorSpec(f"cache.{n}.state", "BHKV", "state", optional=True),
+    )
 )
 INPUTS = (
     TensorSpec("input_ids", "BT", "index", means="tokens"),
@@ -79,13 +87,14 @@ def make(case: Case) -> Call:
     }
     given |= weights_of(config, (name for name, _ in tensors(config)), case.seed, dtype)
     if "cache" in case.flags:
-        for n, spec in enumerate(CACHES):
-            given[spec.name] = cache_of(config, n, a, g, dtype)
+        for n in range(config.num_hidden_layers):
+            kind = "rows" if config.is_mla(n) else "state"
+            given[f"cache.{n}.{kind}"] = cache_of(config, n, a, g, dtype)
     return Call(case.op, given, {"config": told(config)})
 
 
 def _config(case: Case) -> LingConfig:
-    return config_of(case.traits["config"], case.seed, base=WHOLE, named=ALL_CONFIGS)
+    return config_of(case.traits["config"], case.seed, base=WHOLE, named=ALL_CONFIGS, depths=DEPTHS)
 
 
 def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
@@ -98,16 +107,19 @@ def draw(pick: Pick, law: str, cost: str, dtype: str) -> Case:
         counts = (*counts, 1, 0, *(() if small else (33,)))
     elif law != "causality":
         counts = (1, *counts)
-    cached = law == "handover" or pick((False, False, True))
+    often = (
+        (False,) if law == "invariance" else (False, False, True)
+    )  # positions follow from caches
+    cached = law == "handover" or pick(often)
     axes = {"B": B, "T": pick(counts), "S": pick((0, 1, 5, 16)) if cached else 0}
     traits = {
-        "config": pick((*ALL_CONFIGS, "yarn")),
+        "config": pick(ALL_DRAWN),
         "layout": pick(LAYOUTS[1:]) if law == "strides" else "dense",
     }  # fmt: skip
     cut = pick(range(17)) if law in ("causality", "handover") else 0
     flags = {"cache"} if cached else set()
     flags |= {"tree"} if not cached and pick((False, False, True)) else set()
-    seed = pick(range(0x10000))
+    seed = pick(range(SIZES)) * SIZES + pick(range(SIZES))
     return Case("model", dtype, axes, traits, frozenset(flags), None, cut, seed, law)
 
 
@@ -121,7 +133,8 @@ def run(
     """The layers of the reference, one after the other: logits, and the caches where there are."""
     made = LingConfig.from_dict(config)
     weights = {n.removeprefix("weights."): x for n, x in given.items() if n[:8] == "weights."}
-    caches = [_held(given[s.name], s) if s.name in given else None for s in CACHES]
+    held = {int(s.name.split(".")[1]): _held(given[s.name], s) for s in CACHES if s.name in given}
+    caches = [held.get(n) for n in range(made.num_hidden_layers)]
     x: Any = weights["model.word_embeddings.weight"][input_ids]
     if isinstance(x, Running):  # the table of angles errs too
         positions = running(positions.double(), x.profile)
@@ -147,9 +160,10 @@ def authority(call: Call, profile: Profile) -> dict[str, Limits]:
 
     found = Analysis(op, (*INPUTS, NORM), _there(call)).authority(call, profile)
     undecided = torch.zeros(call.tensors["input_ids"].shape, dtype=torch.bool)  # (B, T)
-    for n, spec in enumerate(CACHES):
-        if spec.name in found:
-            found[spec.name] = open_where(found[spec.name], _kept(undecided, found[spec.name]))
+    for n in range(call.params["config"]["num_hidden_layers"]):
+        for name in (f"cache.{n}.rows", f"cache.{n}.state"):
+            if name in found:
+                found[name] = open_where(found[name], _kept(undecided, found[name]))
         undecided = undecided.cumsum(dim=1) > 0  # a layer sees all earlier tokens
         if (logits := seen.get(f"layers.{n}.router_logits")) is not None:
             undecided = undecided | near_ties(logits, call, n)
