@@ -44,7 +44,9 @@ LAWS = (
 SIGNATURE = "(x[B,T,D], weights, config, *, layer, positions[B,T], cache=None) -> y[B,T,D]"
 LAYOUTS = ("dense", "fused", "padded", "stepped", "transposed")
 OFFSETS = (0, 1, 255, 257, 4000)
-FAR = {"f64": 100_000, "f32": 20_000}  # in float32 an angle is known to a thousandth there
+# Where the tokens of a call count on from 15 bits to 16, or to 17; what float32 knows of an angle
+# ends not far behind.
+FAR = {"f64": (1 << 16) - 6, "f32": (1 << 15) - 6}
 
 
 def weights_of(

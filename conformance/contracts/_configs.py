@@ -72,22 +72,17 @@ BIASES = tuple(
     {"use_qkv_bias": before, "use_bias": behind}
     for before, behind in ((True, True), (True, False), (False, True))
 )
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
-# A base so small that of few pairs one turns neither often nor seldom.
+YARN = {"factor": 4.0, "original_max_position_embeddings": 1024}
+# A base so small that of few pairs one turns neither often nor seldom; either name of the kind.
 YARNS = tuple(
-    {
-        "rope_scaling": {k: x for k, x in (YARN | more).items() if x is not None},
-        "rope_theta": theta,
-    }
-    for theta, more in (
+    {"rope_scaling": {("rope_type", "type")[n % 2]: "yarn", **YARN, **more}, "rope_theta": theta}
+    for n, (theta, more) in enumerate((
         (6e5, {"mscale": 0.9, "mscale_all_dim": 0.6}), (2e3, {"mscale_all_dim": 0.6}),
         (2e3, {"attention_factor": 1.125}), (2e3, {"beta_slow": 2.5, "truncate": False}),
         (2e3, {"beta_fast": 9.0, "mscale": 0.7, "mscale_all_dim": 0.7}),
         (6e5, {"factor": 8.0, "original_max_position_embeddings": 256, "mscale": 0.8}),
-        (1e4, {"rope_type": None, "type": "yarn", "factor": 2.5}),
-    )
+    ))
 )  # fmt: skip
-
 SIZES = 1 << 16  # sizes go with the bits of a seed from here on
 
 # Both origins of the decays often enough for whoever has only one of them; base of the angles, eps

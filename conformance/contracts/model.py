@@ -37,7 +37,7 @@ from lingspec.reference.layout import tensors
 from lingspec.reference.ops.rms_norm import rms_norm
 from lingspec.reference.precision import work
 
-__all__ = ["MODEL"]
+__all__ = ["MODEL", "config_of_case"]
 
 WHOLE = dataclasses.replace(BASE, num_hidden_layers=4, num_nextn_predict_layers=0)
 # Four layers: Lightning and MLA in turn, the last alone with MLA, two of it behind a group.
@@ -75,7 +75,7 @@ NORM = TensorSpec("weights.model.norm.weight", "D", "input")
 
 def make(case: Case) -> Call:
     """Token ids, weights, positions, and the caches of earlier tokens."""
-    a, config = case.axes, _config(case)
+    a, config = case.axes, config_of_case(case)
     g, dtype = values.rng(case.seed), case.torch_dtype
     ids = torch.randint(0, config.vocab_size, (a["B"], a["T"]), generator=g)
     ids = ids.to(torch.int64 if case.seed % 3 else torch.int32)
@@ -93,7 +93,8 @@ def make(case: Case) -> Call:
     return Call(case.op, given, {"config": told(config)})
 
 
-def _config(case: Case) -> LingConfig:
+def config_of_case(case: Case) -> LingConfig:
+    """The configuration of a case."""
     return config_of(case.traits["config"], case.seed, base=WHOLE, named=ALL_CONFIGS, depths=DEPTHS)
 
 

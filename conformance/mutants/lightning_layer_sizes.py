@@ -107,3 +107,36 @@ def gates_groups_by_the_channels_of_heads(
             return super().gated(o, gate)
 
     return _layer(Wrong, x, weights, config, call)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="decays are those of a model of sixteen layers where there are more",
+)
+def counts_sixteen_layers_at_most(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    class Wrong(Layer):
+        def log_decay(self) -> Tensor:
+            c = self.config
+            self.config = {**c, "num_hidden_layers": min(c["num_hidden_layers"], 16)}
+            made = super().log_decay()
+            self.config = c
+            return made
+
+    return _layer(Wrong, x, weights, config, call)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="heads from the 16th on take the decays of the first",
+)
+def holds_the_decays_of_sixteen_heads(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    class Wrong(Layer):
+        def log_decay(self) -> Tensor:
+            made = super().log_decay()
+            return made[torch.arange(len(made)) % 16]
+
+    return _layer(Wrong, x, weights, config, call)

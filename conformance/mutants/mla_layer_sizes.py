@@ -91,3 +91,28 @@ def sees_the_last_128_rows(x: Tensor, weights: Any, config: Any, **call: Any) ->
             return (back < 0) | (back >= WINDOW)
 
     return _layer(Wrong, x, weights, config, call)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="YaRN is not seen where its kind has the older name of the key",
+)
+def does_not_see_the_older_name_in_a_layer(
+    x: Tensor, weights: Any, config: Any, **call: Any
+) -> Tensor:
+    yarn = config["rope_scaling"]
+    seen = yarn if yarn and "rope_type" in yarn else None
+    return _layer(Layer, x, weights, {**config, "rope_scaling": seen}, call)
+
+
+@mutant(
+    OP,
+    law="authority",
+    source="constructed",
+    looks_like="positions from the 16384th on are that one",
+)
+def holds_angles_of_16384_positions(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    held = {**call, "positions": call["positions"].clamp(max=16383)}
+    return _layer(Layer, x, weights, config, held)

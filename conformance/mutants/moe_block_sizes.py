@@ -55,3 +55,30 @@ def lets_the_best_expert_of_a_group_vote(
 
     wrong = _voting(largest)(weights, config, call["layer"])
     return wrong.whole(x, call["positions"], call.get("cache"))
+
+
+@mutant(
+    "moe_block",
+    law="authority",
+    source="constructed",
+    looks_like="of more than four groups, four are made",
+)
+def makes_four_groups_of_experts(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    groups, kept = min(config["n_group"], 4), min(config["topk_group"], 4)
+    held = {**config, "n_group": groups, "topk_group": kept}
+    return Layer(weights, held, call["layer"]).experts(x)
+
+
+@mutant(
+    "moe_block",
+    law="authority",
+    source="constructed",
+    looks_like="of 256 experts, those of the second half are those of the first",
+)
+def holds_128_experts(x: Tensor, weights: Any, config: Any, **call: Any) -> Tensor:
+    class Wrong(Layer):
+        def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            shares, chosen = super().routed(x)
+            return shares, chosen % 128
+
+    return Wrong(weights, config, call["layer"]).experts(x)

@@ -189,9 +189,7 @@ def test_the_first_of_wide_sizes_takes_all_that_its_range_and_the_work_allow(op,
     case = next(c for c in drawn(op, cost) if c.law == "authority" and c.lengths is None)
     free = [a for a, sizes in wide.axes.items() if all(isinstance(s, int) for s in sizes)]
     for n, axis in enumerate(free):
-        told = iter(
-            [n, 0, -1, *[0] * len(wide.axes)]
-        )  # first, no grain, largest, then smallest
+        told = iter([n, 0, -1, *[0] * len(wide.axes)])  # first, no grain, largest, then smallest
         made = wide.moved(case, cost, lambda options, told=told: options[next(told)])
         _, high, step = wide.axes[axis]
         rooms = [
