@@ -17,7 +17,7 @@ from lingspec.conformance.accuracy.profiles import MODIFIERS, NAMES, UnknownProf
 from lingspec.conformance.case import Case, CaseError
 from lingspec.conformance.contract import Contract, Expectations
 from lingspec.conformance.contracts import OPS, contract
-from lingspec.conformance.laws import law
+from lingspec.conformance.laws import law, scale
 from lingspec.conformance.laws.calls import index_of
 from lingspec.conformance.plan import draw
 from lingspec.conformance.regimes import REGIMES, Regime
@@ -120,9 +120,16 @@ def explain(
         )
     except UnknownProfileError as unknown:
         raise CaseError(str(unknown)) from unknown
-    call = of.make(case)
+    call, members = of.make(case), ""
+    if not law(case.law or "authority").whole:
+        call, taken = scale.few(of, call, case.seed)
+        members = f", of members {scale.told(taken)}"
     authority = of.authority(call, used)
-    lines = [f"case       {case}", f"precision  {used.name}: {used.describe(asked(of))}", *_rule()]
+    lines = [
+        f"case       {case}{members}",
+        f"precision  {used.name}: {used.describe(asked(of))}",
+        *_rule(),
+    ]
     data: dict[str, Any] = {"case": str(case), "precision": used.name, "tensors": {}}
     for name, want in authority.items():
         told = want.described()

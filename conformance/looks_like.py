@@ -8,6 +8,7 @@ from torch import Tensor
 from lingspec.conformance.accuracy.profiles import MODIFIERS, profile
 from lingspec.conformance.case import Call, Case
 from lingspec.conformance.contract import Contract
+from lingspec.conformance.laws import law
 from lingspec.conformance.run import Part
 from lingspec.conformance.runner.host import Host, Server, TargetRefused
 
@@ -21,8 +22,11 @@ def nearest(host: Host, part: Part, contract: Contract, case: Case) -> str:
     """What explains the candidate's results: a known mistake, or roundings it does not declare.
 
     In words, "" if nothing does. Where its results of the plain call are inside their limits there
-    is nothing to explain: what was broken shows elsewhere.
+    is nothing to explain: what was broken shows elsewhere. Nor is a call explained that is too
+    large for an authority of the whole.
     """
+    if not law(case.law or "authority").whole:
+        return ""
     call = contract.make(case)
     limits = contract.authority(call, part.profile)
     mine = _results(host, part.candidate.index, contract, case)

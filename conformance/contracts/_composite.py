@@ -151,7 +151,7 @@ class Composite:
         elif law != "causality":
             counts = (1, *counts)
         layer = pick(self.layers)
-        often = (False, True) if law == "strides" else (False, False, True)
+        often: tuple[bool, ...] = (False, True) if law == "strides" else (False, False, True)
         often = (False,) if law == "invariance" else often  # positions follow from a cache
         cached = self.cached and (law == "handover" or pick(often))
         axes = {"B": B, "T": pick(counts), "L": layer, "S": pick((0, 1, 5, 16)) if cached else 0}

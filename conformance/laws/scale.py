@@ -18,7 +18,7 @@ from lingspec.conformance.laws.calls import along, index_of, is_packed, select, 
 from lingspec.conformance.session import NothingToCheck, Session
 from lingspec.conformance.values import rng
 
-__all__ = ["SENTENCE", "WHOLE", "check", "declared", "few"]
+__all__ = ["SENTENCE", "WHOLE", "check", "declared", "few", "told"]
 
 SENTENCE = "a member of a large call is what it is alone"
 WHOLE = False  # the authority of the case's own call is not asked
@@ -41,8 +41,7 @@ def check(session: Session) -> None:
     if not all(limits.finite() for limits in want.values()):
         raise NothingToCheck("a value or a limit is beyond what the format holds")
     mine = {name: _taken(contract, name, got[name], taken) for name in want}
-    where = ", ".join(f"{letter} {_told(index)}" for letter, index in taken.items())
-    session.expect("scale", mine, want, f"of members {where}")
+    session.expect("scale", mine, want, f"of members {told(taken)}; places are among these")
 
 
 def few(contract: Contract, call: Call, seed: int) -> tuple[Call, Taken]:
@@ -115,7 +114,7 @@ def _used(contract: Contract, call: Call, taken: Taken) -> tuple[Call, Taken]:
         if at is None or len(spec.within) != 1 or spec.name in contract.algebra.ends.values():
             continue
         there = (at >= 0) & (at < size_of(contract, call, spec.within))
-        kept = at[there].unique()
+        kept = torch.unique(at[there])
         anew = torch.where(there, torch.searchsorted(kept, at.contiguous()), -1).to(at.dtype)
         kept = kept.tolist() or [0]
         call, taken = _on(contract, call, taken, spec.within, kept)
@@ -132,8 +131,12 @@ def _taken(contract: Contract, name: str, x: Tensor, taken: Taken) -> Tensor:
     return x
 
 
-def _told(index: list[int]) -> str:
-    """A few numbers, or a range of many."""
+def told(taken: Taken) -> str:
+    """Which members, in words."""
+    return ", ".join(f"{letter} {_numbers(index)}" for letter, index in taken.items())
+
+
+def _numbers(index: list[int]) -> str:
     if len(index) > 3 and index == list(range(index[0], index[-1] + 1)):
         return f"{index[0]} to {index[-1]}"
     return ", ".join(map(str, index))
