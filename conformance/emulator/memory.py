@@ -175,6 +175,7 @@ class Memory:
 
     def _nearest(self, bad: Array) -> str:
         found: list[tuple[int, str]] = []
+        bad = bad.astype(np.int64)  # below address 0 is before every tensor
         first, last = int(bad.min()), int(bad.max())
         for name, tensor in self._launch.tensors if self._launch else []:
             start, end = span(tensor)
