@@ -138,7 +138,7 @@ def layer_of(config: LingConfig, like: int) -> int:
     layers = range(config.num_hidden_layers)
     alike = [n for n in layers if config.is_mla(n) == BASE.is_mla(like)]
     alike = [n for n in alike if config.is_moe(n) == BASE.is_moe(like)] or alike
-    return alike[like * 7 % len(alike)]
+    return alike[like * (len(alike) - 1) // (BASE.num_hidden_layers - 1)]  # from first to last
 
 
 def told(config: LingConfig) -> dict[str, Any]:
